@@ -1,0 +1,69 @@
+"""Auto classes and tokenizer: one call from an id, a folder or a recipe section to a model, with the reasons recorded.
+
+Names are loaded on first use, so that checking weights or a config does not import every model of transformers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from automodel.auto.models import (
+        NeMoAutoModelForCausalLM,
+        NeMoAutoModelForImageTextToText,
+        NeMoAutoModelForMultimodalLM,
+        NeMoAutoModelForSeq2SeqLM,
+        NeMoAutoModelForSequenceClassification,
+        NeMoAutoModelForTextToWaveform,
+        NeMoAutoModelForTokenClassification,
+    )
+    from automodel.auto.resolution import Resolution
+    from automodel.auto.saving import HfFolderReport, save_hf, verify_hf
+    from automodel.auto.sections import build_model, build_tokenizer, check_weights, resolve_config
+    from automodel.auto.tokenizer import NeMoAutoTokenizer
+else:
+    _PLACES = {
+        "automodel.auto.models": (
+            "NeMoAutoModelForCausalLM",
+            "NeMoAutoModelForImageTextToText",
+            "NeMoAutoModelForMultimodalLM",
+            "NeMoAutoModelForSeq2SeqLM",
+            "NeMoAutoModelForSequenceClassification",
+            "NeMoAutoModelForTextToWaveform",
+            "NeMoAutoModelForTokenClassification",
+        ),
+        "automodel.auto.resolution": ("Resolution",),
+        "automodel.auto.saving": ("HfFolderReport", "save_hf", "verify_hf"),
+        "automodel.auto.sections": ("build_model", "build_tokenizer", "check_weights", "resolve_config"),
+        "automodel.auto.tokenizer": ("NeMoAutoTokenizer",),
+    }
+
+    def __getattr__(name):
+        for place, names in _PLACES.items():
+            if name in names:
+                from importlib import import_module
+
+                value = getattr(import_module(place), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "HfFolderReport",
+    "NeMoAutoModelForCausalLM",
+    "NeMoAutoModelForImageTextToText",
+    "NeMoAutoModelForMultimodalLM",
+    "NeMoAutoModelForSeq2SeqLM",
+    "NeMoAutoModelForSequenceClassification",
+    "NeMoAutoModelForTextToWaveform",
+    "NeMoAutoModelForTokenClassification",
+    "NeMoAutoTokenizer",
+    "Resolution",
+    "build_model",
+    "build_tokenizer",
+    "check_weights",
+    "resolve_config",
+    "save_hf",
+    "verify_hf",
+]

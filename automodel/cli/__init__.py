@@ -1,0 +1,7 @@
+"""The command line; `main` is what the `automodel` command calls."""
+
+from __future__ import annotations
+
+from automodel.cli.app import main
+
+__all__ = ["main"]

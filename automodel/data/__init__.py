@@ -1,0 +1,51 @@
+"""Data: from files and hub sets to token rows, from token rows to batches; the same rows in the same order on any number of processes.
+
+`build_dataset` reads, formats and tokenises; it loads no torch. `build_loader` deals the rows to the ranks.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from automodel.data.batch import collate
+    from automodel.data.build import build_dataset, check_dataset
+    from automodel.data.dataset import DataReport, TokenizedDataset
+    from automodel.data.loader import Loader, build_loader
+    from automodel.data.preview import PreviewRow, data_report, preview_rows
+    from automodel.data.sampler import GlobalBatchSampler
+else:
+    _HOMES = {
+        "build_dataset": "build",
+        "check_dataset": "build",
+        "collate": "batch",
+        "DataReport": "dataset",
+        "TokenizedDataset": "dataset",
+        "Loader": "loader",
+        "build_loader": "loader",
+        "PreviewRow": "preview",
+        "data_report": "preview",
+        "preview_rows": "preview",
+        "GlobalBatchSampler": "sampler",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+__all__ = [
+    "DataReport",
+    "GlobalBatchSampler",
+    "Loader",
+    "PreviewRow",
+    "TokenizedDataset",
+    "build_dataset",
+    "build_loader",
+    "check_dataset",
+    "collate",
+    "data_report",
+    "preview_rows",
+]

@@ -1,0 +1,194 @@
+"""The token rows of a data set in flat arrays, and what became of the rows that were read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automodel.data.encode import IGNORED, Encoded
+from automodel.errors import DataError
+
+Ints = NDArray[np.int32]
+Template = Literal["chat", "plain", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """Counts of rows and tokens; supervised tokens are those with a label once labels are shifted by one."""
+
+    rows_read: int
+    rows_kept: int
+    dropped_no_label: int
+    dropped_too_long: int
+    dropped_no_answer: int
+    truncated: int
+    tokens: int
+    supervised_tokens: int
+    template: Template
+
+    def as_dict(self) -> dict[str, int | str]:
+        """Return the counts, for events and `--json`."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        text = f"{self.rows_kept:,} of {self.rows_read:,} rows, {self.tokens:,} tokens, {self.supervised_tokens:,} trained on"
+        losses = (
+            (self.dropped_no_answer, "without an answer left out"),
+            (self.dropped_no_label, "without a trained token left out"),
+            (self.dropped_too_long, "too long left out"),
+            (self.truncated, "cut to seq_length"),
+        )
+        return "; ".join([text, *(f"{count:,} {words}" for count, words in losses if count)])
+
+
+class TokenizedDataset:
+    """Token rows, held as one flat int32 array each of ids and labels; built by `build_dataset`.
+
+    Attributes:
+        lengths: tokens of each row, int32 [rows].
+        supervised: trained tokens of each row after the shift, int32 [rows].
+        prompt_lengths: tokens in front of the answer, int32 [rows]; 0 for text without a prompt.
+        report: what was read, kept and dropped.
+        row_length: length that every row is filled to, or None.
+        stop_token_ids: the tokens that end the trained answers; generation should stop at them.
+    """
+
+    def __init__(
+        self,
+        ids: Ints,
+        *,
+        labels: Ints,
+        lengths: Ints,
+        prompt_lengths: Ints,
+        report: DataReport,
+        texts: list[tuple[str, tuple[str, ...]]] | None = None,
+        row_length: int | None = None,
+    ) -> None:
+        self._ids, self._labels, self._texts = ids, labels, texts
+        self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        self.lengths, self.prompt_lengths, self.report, self.row_length = lengths, prompt_lengths, report, row_length
+        self.supervised = _supervised(labels, self._starts)
+        ends = self._starts[1:] - 1
+        trained_ends = ids[ends][labels[ends] != IGNORED]
+        self.stop_token_ids: tuple[int, ...] = tuple(int(token) for token in np.unique(trained_ends)) if report.template != "none" else ()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def _row(self, index: int) -> slice:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return slice(int(self._starts[index]), int(self._starts[index + 1]))
+
+    def input_ids(self, index: int) -> Ints:
+        """Return the tokens of a row, int32 [length]."""
+        return self._ids[self._row(index)]
+
+    def labels(self, index: int) -> Ints:
+        """Return the labels of a row, int32 [length], aligned with its tokens; -100 where not trained."""
+        return self._labels[self._row(index)]
+
+    def prompt_ids(self, index: int) -> Ints:
+        """Return the tokens in front of the answer, exactly as trained: what to generate from."""
+        return self.input_ids(index)[: self.prompt_lengths[index]]
+
+    def __getitem__(self, index: int) -> dict[str, Ints]:
+        row = self._row(index)
+        return {"input_ids": self._ids[row], "labels": self._labels[row]}
+
+    def example(self, index: int) -> tuple[str, str]:
+        """Return prompt and answer of a row as text; needs `keep_text=True` when the set is built."""
+        prompt, answers = self._text(index)
+        return prompt, answers[0] if answers else ""
+
+    def answers(self, index: int) -> tuple[str, ...]:
+        """Return all accepted answers of a row; needs `keep_text=True` when the set is built."""
+        return self._text(index)[1]
+
+    def _text(self, index: int) -> tuple[str, tuple[str, ...]]:
+        if self._texts is None:
+            raise ValueError("the texts were not kept: build the data set with keep_text=True")
+        return self._texts[index]
+
+    def __repr__(self) -> str:
+        return f"TokenizedDataset({self.report})"
+
+
+def _supervised(labels: Ints, starts: NDArray[np.int64]) -> Ints:
+    trained = labels != IGNORED
+    # The label at a row's first position is never used: nothing stands before it that could predict it.
+    trained[starts[:-1]] = False
+    return np.add.reduceat(trained, starts[:-1], dtype=np.int32)
+
+
+class Builder:
+    """Gathers encoded rows, drops those that cannot be trained on, and counts.
+
+    Args:
+        limit: longest row in tokens; longer ones are dropped.
+        keep_text: keep prompts and answers as text.
+    """
+
+    def __init__(self, *, limit: int | None, keep_text: bool, template: Template) -> None:
+        self._limit, self._template = limit, template
+        self._rows: list[Encoded] = []
+        self._texts: list[tuple[str, tuple[str, ...]]] | None = [] if keep_text else None
+        self.rows_read = self.no_answer = 0
+        self._no_label = self._too_long = 0
+
+    def add(self, row: Encoded, *, prompt: str = "", answers: Sequence[str] = ()) -> None:
+        """Take one row, or drop and count it."""
+        if self._limit is not None and len(row.ids) > self._limit:
+            self._too_long += 1
+        elif not (row.labels[1:] != IGNORED).any():
+            self._no_label += 1
+        else:
+            self._rows.append(row)
+            if self._texts is not None:
+                self._texts.append((prompt, tuple(answers)))
+
+    def finish(self, *, role: str, row_length: int | None = None) -> TokenizedDataset:
+        """Return the data set; raises DataError with all counts when no row is left."""
+        if not self._rows:
+            raise self._nothing_left(role)
+        lengths = np.array([len(row.ids) for row in self._rows], dtype=np.int32)
+        labels = np.concatenate([row.labels for row in self._rows])
+        report = DataReport(
+            rows_read=self.rows_read,
+            rows_kept=len(lengths),
+            dropped_no_label=self._no_label,
+            dropped_too_long=self._too_long,
+            dropped_no_answer=self.no_answer,
+            truncated=sum(row.truncated for row in self._rows),
+            tokens=int(lengths.sum()),
+            supervised_tokens=sum(int((row.labels[1:] != IGNORED).sum()) for row in self._rows),
+            template=self._template,
+        )
+        return TokenizedDataset(
+            np.concatenate([row.ids for row in self._rows]),
+            labels=labels,
+            lengths=lengths,
+            prompt_lengths=np.array([row.prompt for row in self._rows], dtype=np.int32),
+            report=report,
+            texts=self._texts,
+            row_length=row_length,
+        )
+
+    def _nothing_left(self, role: str) -> DataError:
+        fixes = {
+            "dataset.truncation: true, or a larger dataset.seq_length": self._too_long,
+            "a larger dataset.seq_length, or labels that are not all -100": self._no_label,
+            "rows that have an answer": self.no_answer,
+        }
+        main = max(fixes, key=lambda fix: fixes[fix])
+        return DataError(
+            f"The {role} data hold no token to train on: all {self.rows_read:,} rows were dropped.",
+            found=f"{self._no_label:,} with all labels masked, {self._too_long:,} longer than seq_length, {self.no_answer:,} without an answer",
+            expected="at least one row with a trained token",
+            fix=f"use {main}" + (f" (now {self._limit})" if self._limit is not None and "seq_length" in main else ""),
+        )

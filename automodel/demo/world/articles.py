@@ -1,0 +1,111 @@
+"""Write one article: draw its facts, put sentences together, and remember where each fact stands in the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from random import Random
+
+from automodel.demo.world import names
+from automodel.demo.world.kinds import Kind
+
+SLOT = re.compile(r"\{(\w+)\}")
+PRONOUNS = {True: {"he": "she", "his": "her", "him": "her"}, False: {"he": "he", "his": "his", "him": "him"}}
+SAY_MIN, SAY_MAX = 6, 8
+QUESTIONS_MAX = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question on an article; `start` is the first character of `answer` in the text."""
+
+    fact: str
+    ask: str
+    answer: str
+    start: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Article:
+    """One article with its facts; `tells` holds a full-sentence reply for each fact that the text mentions."""
+
+    title: str
+    kind: str
+    text: str
+    sentences: tuple[str, ...]
+    values: dict[str, str]
+    questions: tuple[Question, ...]
+    tells: dict[str, str]
+
+
+def write_article(kind: Kind, rng: Random, *, avoid: Collection[str] = ()) -> Article:
+    """Write an article of this kind; sentences in `avoid` are not used."""
+    values = _values(kind, rng)
+    sentences: list[str] = []
+    spans: dict[str, tuple[int, str]] = {}
+    groups = rng.sample(kind.say, min(len(kind.say), rng.randint(SAY_MIN, SAY_MAX)))
+    for options in (kind.intro, *groups):
+        written = [(sentence, found) for sentence, found in (_fill(option, values) for option in rng.sample(options, len(options))) if sentence not in avoid]
+        if not written:
+            continue
+        sentence, found = written[0]
+        offset = sum(len(earlier) + 1 for earlier in sentences)
+        for fact, (start, value) in found.items():
+            spans.setdefault(fact, (offset + start, value))
+        sentences.append(sentence)
+    asked = [fact for fact in kind.ask if fact in spans]
+    rng.shuffle(asked)
+    questions = tuple(
+        Question(fact=fact, ask=_fill(rng.choice(kind.ask[fact]), values)[0], answer=spans[fact][1], start=spans[fact][0]) for fact in asked[:QUESTIONS_MAX]
+    )
+    tells = {fact: _fill(rng.choice(kind.tell[fact]), values)[0] for fact in asked}
+    return Article(title=values["name"], kind=kind.kind, text=" ".join(sentences), sentences=tuple(sentences), values=values, questions=questions, tells=tells)
+
+
+def open_names(article: Article, kind: Kind) -> set[str]:
+    """Return the invented names of an article: its title, and every value that comes from an open set of names."""
+    return {article.title} | {article.values[fact] for fact, spec in kind.facts.items() if spec in names.OPEN_KINDS}
+
+
+def _values(kind: Kind, rng: Random) -> dict[str, str]:
+    """Draw every fact; no value may lie inside another one, so that each answer is unambiguous."""
+    woman = rng.random() < 0.5
+    values: dict[str, str] = dict(PRONOUNS[woman])
+    pattern = rng.choice(kind.names)
+    title = names.person(rng, woman=woman) if pattern == "{person}" else SLOT.sub(lambda slot: names.draw(slot[1], rng), pattern)
+    values["name"] = title
+    values["the"] = kind.the.replace("{name}", title)
+    taken = [title.lower()]
+    for fact, spec in kind.facts.items():
+        value = names.draw(spec, rng)
+        while any(value.lower() in other or other in value.lower() for other in taken) or value.split()[0].lower() in (other.split()[0] for other in taken if value[0].isdigit()):
+            value = names.draw(spec, rng)
+        taken.append(value.lower())
+        values[fact] = value
+    return values
+
+
+def _fill(template: str, values: dict[str, str]) -> tuple[str, dict[str, tuple[int, str]]]:
+    """Put values into a template; return the sentence, and for each fact its place and its text as written there."""
+    parts: list[str] = []
+    found: dict[str, tuple[int, str]] = {}
+    length = last = 0
+    for slot in SLOT.finditer(template):
+        literal = template[last : slot.start()]
+        key = slot[1]
+        article, fact = ("", key) if not key.lower().startswith("a_") else ("a ", key[2:])
+        value = values[fact.lower()]
+        if article:
+            article = "an " if value[0] in "aeiou" else "a "
+        written = literal + article
+        start = length + len(written)
+        if start == 0 or (literal == "" and not parts) or key[0].isupper():
+            # The first letter of a sentence is a capital, whatever stands there; the answer keeps the text's spelling.
+            written, value = (written[:1].upper() + written[1:], value) if written else (written, value[:1].upper() + value[1:])
+        found.setdefault(fact, (start, value))
+        parts.append(written + value)
+        length += len(written) + len(value)
+        last = slot.end()
+    parts.append(template[last:])
+    return "".join(parts), found

@@ -1,0 +1,87 @@
+"""Which linear layers a `peft` section means: names and globs, as NeMo AutoModel and peft users write them."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+
+from automodel.errors import RecipeError
+
+if TYPE_CHECKING:
+    from automodel.recipe.schema import PeftSection
+
+
+@dataclass(frozen=True)
+class LoraMatch:
+    """The layers that get an adapter.
+
+    Args:
+        modules: full names, in the order of the model.
+        targets: what goes into peft's `target_modules`: last names where those say the same, else full names.
+        reason: one sentence on how the layers were chosen.
+    """
+
+    modules: tuple[str, ...]
+    targets: tuple[str, ...]
+    reason: str
+
+
+def match_layers(model: nn.Module, section: PeftSection) -> LoraMatch:
+    """Return the layers that the section means.
+
+    A pattern matches a layer by its last name (`q_proj`), its full name, or as a glob over the full name (`*_proj`, `*.layers.0.*`).
+
+    Raises:
+        RecipeError: nothing matches, which would train nothing.
+    """
+    linear = _linear_names(model)
+    head = _head_names(model)
+    body = [name for name in linear if name not in head]
+    if section.target_modules:
+        chosen = [name for name in linear if _any(name, section.target_modules)]
+        reason = f"target_modules {section.target_modules}"
+    else:
+        chosen, reason = body, "match_all_linear" if section.match_all_linear else "no target_modules: every linear layer except the head"
+    if section.exclude_modules:
+        chosen = [name for name in chosen if not _any(name, section.exclude_modules)]
+        reason += f", without {section.exclude_modules}"
+    if not chosen:
+        raise _nothing(linear, section)
+    return LoraMatch(tuple(chosen), _short(chosen, model), reason)
+
+
+def _any(name: str, patterns: list[str]) -> bool:
+    last = name.rpartition(".")[2]
+    return any(pattern in (last, name) or fnmatch.fnmatchcase(name, pattern) or name.endswith("." + pattern) for pattern in patterns)
+
+
+def _linear_names(model: nn.Module) -> list[str]:
+    from transformers.pytorch_utils import Conv1D
+
+    return [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
+
+
+def _head_names(model: nn.Module) -> set[str]:
+    head = cast(Any, model).get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return {name for name, module in model.named_modules() if head is not None and module is head}
+
+
+def _short(chosen: list[str], model: nn.Module) -> tuple[str, ...]:
+    last_names = tuple(dict.fromkeys(name.rpartition(".")[2] for name in chosen))
+    same = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in last_names]
+    return last_names if same == chosen else tuple(chosen)
+
+
+def _nothing(linear: list[str], section: PeftSection) -> RecipeError:
+    names = sorted({name.rpartition(".")[2] for name in linear})
+    near = [hit for pattern in section.target_modules or [] for hit in difflib.get_close_matches(pattern.strip("*."), names, n=1)]
+    return RecipeError(
+        "No layer of the model matches the LoRA targets, so nothing would be trained.",
+        found=f"target_modules {section.target_modules}, exclude_modules {section.exclude_modules}",
+        expected="names or globs among: " + ", ".join(names),
+        fix=f"peft.target_modules: [{', '.join(near)}]" if near else "peft.match_all_linear: true",
+    )

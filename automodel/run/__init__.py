@@ -1,0 +1,34 @@
+"""The run room: the folder that is the only channel between a job and its viewers; no torch."""
+
+from __future__ import annotations
+
+from automodel.run.compare import Comparison, compare
+from automodel.run.environment import environment
+from automodel.run.explain import Explanation
+from automodel.run.folder import Requests, RunFolder
+from automodel.run.location import runs_root
+from automodel.run.reader import Checkpoint, Run, attach, runs
+from automodel.run.reporter import NullReporter, PlainReporter, Reporter, RichReporter, make_reporter
+from automodel.run.states import ACTIVE, FINAL, Status
+
+__all__ = [
+    "ACTIVE",
+    "FINAL",
+    "Checkpoint",
+    "Comparison",
+    "Explanation",
+    "NullReporter",
+    "PlainReporter",
+    "Reporter",
+    "Requests",
+    "RichReporter",
+    "Run",
+    "RunFolder",
+    "Status",
+    "attach",
+    "compare",
+    "environment",
+    "make_reporter",
+    "runs",
+    "runs_root",
+]

@@ -1,0 +1,212 @@
+"""Everything that can be known to be wrong before a run folder exists.
+
+A wrong request costs seconds and leaves nothing behind; what was prepared on the way (tokenizer, data, plan) is used by the job.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from automodel.errors import DataError, RequestError, RunError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from automodel.data import TokenizedDataset
+    from automodel.recipe.schema import DatasetSection, Recipe
+    from automodel.train.precision import Precision
+
+OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "adafactor": 0, "adagrad": 1, "rmsprop": 2, "sgd": 1}
+FLOAT_BYTES = 4
+ROOM = 1.1
+
+
+@dataclass
+class Prepared:
+    """What preflight found and made."""
+
+    recipe: Recipe
+    tokenizer: PreTrainedTokenizerBase
+    training: TokenizedDataset
+    validation: dict[str, TokenizedDataset]
+    precision: Precision
+    parameters: int
+    trained_parameters: int
+    checkpoint_bytes: int
+    lora_modules: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def trained_share(self) -> float:
+        """Return the share of the parameters that is trained."""
+        return self.trained_parameters / max(self.parameters, 1)
+
+
+def preflight(recipe: Recipe, *, world_size: int = 1, runs_root: Path | None = None, device: torch.device | None = None) -> Prepared:
+    """Check a recipe against this machine, its files and its data.
+
+    Raises:
+        RequestError: whatever is wrong first: recipe, run root, model, weights, tokenizer, data, LoRA targets, disk space.
+    """
+    from automodel.auto import build_tokenizer, check_weights, resolve_config
+    from automodel.recipe import check_complete, check_world, not_built
+    from automodel.run import runs_root as find_root
+
+    check_complete(recipe)
+    not_built(recipe)
+    check_world(recipe, world_size)
+    root = runs_root or find_root(recipe.run.folder)
+    check_root(root)
+    resolve_config(recipe.model)
+    check_restore(recipe)
+    if recipe.model.pretrained_model_name_or_path and Path(recipe.model.pretrained_model_name_or_path).is_dir():
+        check_weights(recipe.model.pretrained_model_name_or_path)
+    tokenizer = build_tokenizer(recipe.tokenizer, recipe.model)
+    training, validation = build_data(recipe, tokenizer)
+    prepared = _size(recipe, tokenizer, training, validation, device)
+    if recipe.checkpoint.enabled:
+        check_space(root, prepared.checkpoint_bytes)
+    return prepared
+
+
+def check_root(root: Path) -> None:
+    """Raise unless run folders can be made below `root`, without making any.
+
+    Raises:
+        RunError: the root, or the nearest folder above it that exists, cannot be written.
+    """
+    near = nearest_folder(root)
+    probe = near / f".automodel-write-test-{os.getpid()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(
+            "Run folders cannot be written here.",
+            found=f"{near}: {error.strerror}",
+            expected="a folder this user may write",
+            fix="set run.folder, or the environment variable AUTOMODEL_RUNS, to such a folder",
+        ) from error
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the path itself or the closest thing above it that exists."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def check_space(root: Path, needed: int) -> None:
+    """Raise unless the disk of `root` has room for one checkpoint beside the previous one.
+
+    Raises:
+        RunError: the disk is too full.
+    """
+    free = shutil.disk_usage(nearest_folder(root)).free
+    if free < needed * ROOM:
+        raise RunError(
+            "The disk has too little room for a checkpoint of this job.",
+            found=f"{free / 1e6:,.0f} MB free at {nearest_folder(root)}",
+            expected=f"at least {needed * ROOM / 1e6:,.0f} MB",
+            fix="free some space, set run.folder to another disk, train with `peft`, or set checkpoint.enabled: false",
+        )
+
+
+def check_restore(recipe: Recipe) -> None:
+    """Raise when `checkpoint.restore_from` names no finished checkpoint.
+
+    Raises:
+        RequestError: the folder is missing or damaged.
+    """
+    if recipe.checkpoint.restore_from is None:
+        return
+    from automodel.checkpoint import read_manifest
+
+    path = Path(recipe.checkpoint.restore_from)
+    if recipe.checkpoint.restore_from.upper() == "LATEST" or not path.is_dir():
+        raise RequestError(
+            "checkpoint.restore_from names no checkpoint folder.",
+            found=recipe.checkpoint.restore_from,
+            expected="a folder runs/RUN/checkpoints/epoch_E_step_S",
+            fix="give that folder, or go on with a run by `automodel resume RUN`",
+        )
+    read_manifest(path)
+
+
+def build_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[TokenizedDataset, dict[str, TokenizedDataset]]:
+    """Return the tokenised training set and validation sets of a recipe.
+
+    Raises:
+        DataError: a set cannot be read or holds nothing to train on.
+    """
+    from automodel.data import build_dataset
+
+    training = build_dataset(recipe.dataset, tokenizer, role="training")
+    validation = {}
+    for name, section in recipe.validation_datasets.items():
+        try:
+            validation[name] = build_dataset(_inherit(section, recipe.dataset), tokenizer, role="validation", keep_text=recipe.samples is not None)
+        except DataError as error:
+            where = "validation_dataset" if name == "validation" else f"validation_dataset_{name}"
+            raise DataError(f"{where}: {error.what}", found=error.found, expected=error.expected, fix=error.fix) from error
+    return training, validation
+
+
+def _inherit(section: DatasetSection, training: DatasetSection) -> DatasetSection:
+    """A validation set that names no data of its own takes everything it leaves open from the training set."""
+    if section.path_or_dataset is not None or section.name == "mock" or section.target:
+        return section
+    given = {name: getattr(section, name) for name in section.model_fields_set}
+    return training.model_copy(update={"limit_dataset_samples": None, **given, "path_or_dataset": training.path_or_dataset})
+
+
+def _size(
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    training: TokenizedDataset,
+    validation: dict[str, TokenizedDataset],
+    device: torch.device | None,
+) -> Prepared:
+    import torch
+
+    from automodel.auto import build_model
+    from automodel.peft import match_layers
+    from automodel.train.precision import choose_precision
+
+    target = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = choose_precision(recipe.model.torch_dtype, recipe.autocast, device=target, lora=recipe.peft is not None)
+    shape = build_model(recipe.model, task=recipe.task, device=torch.device("meta"), dtype=precision.weights)
+    parameters = sum(p.numel() for p in shape.parameters())
+    check_vocabulary(tokenizer, shape.get_input_embeddings().weight.shape[0])
+    modules: tuple[str, ...] = ()
+    trained = parameters
+    if recipe.peft is not None:
+        modules = match_layers(shape, recipe.peft).modules
+        layers = dict(shape.named_modules())
+        trained = sum(recipe.peft.dim * sum(layers[name].weight.shape) for name in modules)
+        parameters += trained
+    weights = trained * (FLOAT_BYTES if recipe.peft else precision.weights.itemsize)
+    states = OPTIMIZER_STATES.get(recipe.optimizer.name, 2) * trained * FLOAT_BYTES
+    return Prepared(recipe, tokenizer, training, validation, precision, parameters, trained, weights + states, modules)
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Raise when the tokenizer can produce ids that the model has no embedding for.
+
+    Raises:
+        RequestError: tokenizer and model do not belong together.
+    """
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= rows:
+        raise RequestError(
+            "The tokenizer does not fit the model: it can produce token ids that have no embedding.",
+            found=f"largest id {largest}, {rows} embedding rows",
+            expected=f"ids below {rows}",
+            fix="set tokenizer.pretrained_model_name_or_path to the model's own tokenizer",
+        )
