@@ -202,7 +202,7 @@ def _place_rope(data: dict[str, Any], rope: dict[str, Any], *, kind: str) -> Non
 
 def _plain_class(model: Any) -> Any:
     """Return the class of a model without this package's thin subclass, whose save would come back here."""
-    cls = type(model)
-    while "_automodel_thin" in vars(cls):
-        cls = cls.__mro__[1]
-    return cls
+    # other libraries put classes before ours (FSDP2 does), so the whole order is searched
+    order = type(model).__mro__
+    thin = [place for place, cls in enumerate(order) if "_automodel_thin" in vars(cls)]
+    return order[thin[-1] + 1] if thin else order[0]

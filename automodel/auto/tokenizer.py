@@ -165,17 +165,24 @@ def _literal(place: str, tokenizer: Any, resolution: Resolution, kwargs: dict[st
         return tokenizer
     from tokenizers import Tokenizer
 
-    written = Tokenizer.from_file(file).encode(PROBE, add_special_tokens=False).ids
-    if written == tokenizer.encode(PROBE, add_special_tokens=False):
+    written = Tokenizer.from_file(file)
+    if _parts(written) == _parts(tokenizer.backend_tokenizer) and written.encode(PROBE, add_special_tokens=False).ids == tokenizer.encode(
+        PROBE, add_special_tokens=False
+    ):
         resolution.reasons.append(f"{name} gives the same ids as tokenizer.json")
         return tokenizer
     special = compat.spaced_special_tokens(compat.SPECIAL, tokenizer)
-    special = {key: value for key, value in special.items() if Tokenizer.from_file(file).token_to_id(str(value)) is not None}
+    special = {key: value for key, value in special.items() if written.token_to_id(str(value)) is not None}
     fast = _from_file(place, kwargs, model_input_names=list(tokenizer.model_input_names), padding_side=tokenizer.padding_side, **special)
     resolution.class_name = type(fast).__name__
     resolution.reasons.append("tokenizer.json is used as it is")
     resolution.events.append(f"tokenizer: {name} of this transformers splits text otherwise than tokenizer.json, so the file is used as it is")
     return fast
+
+
+def _parts(core: Any) -> list[Any]:
+    # The probe alone is not enough: a small vocabulary may have no merge that shows the difference.
+    return [None if part is None else part.__getstate__() for part in (core.normalizer, core.pre_tokenizer, core.decoder)]
 
 
 def _plain_inputs(tokenizer: Any) -> Any:

@@ -6,6 +6,8 @@ import json
 import random
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -76,13 +78,23 @@ def _write_model(folder: Path, snapshot: Snapshot) -> None:
     full = _gathered_state(snapshot)
     if not snapshot.world.main:
         return
-    if snapshot.is_adapter:
-        model.save_pretrained(str(folder), state_dict=full, safe_serialization=True)
-        snapshot.tokenizer.save_pretrained(str(folder))
-        _verify_adapter(folder, model, full)
-        return
-    save_hf(model, folder, tokenizer=snapshot.tokenizer, state_dict=full)
-    verify_hf(folder)
+    with quiet_bars():
+        save_hf(model, folder, tokenizer=snapshot.tokenizer, state_dict=full)
+    verify_hf(folder, _adapter_names(model, full) if snapshot.is_adapter else None)
+
+
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Keep transformers' progress bars, one a file, out of the job's log."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _gathered_state(snapshot: Snapshot) -> dict[str, torch.Tensor] | None:
@@ -97,15 +109,11 @@ def _gathered_state(snapshot: Snapshot) -> dict[str, torch.Tensor] | None:
     return cast("dict[str, torch.Tensor]", get_model_state_dict(snapshot.model, options=options))
 
 
-def _verify_adapter(folder: Path, model: Any, state: dict[str, torch.Tensor] | None) -> None:
+def _adapter_names(model: Any, state: dict[str, torch.Tensor] | None) -> set[str]:
+    """Return the names that an adapter file must hold."""
     from peft import get_peft_model_state_dict
-    from safetensors import safe_open
 
-    expected = set(get_peft_model_state_dict(model, state_dict=state))
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        found = set(file.keys())
-    if found != expected:
-        raise OSError(f"adapter file holds {len(found)} tensors, {len(expected)} were trained; first difference: {sorted(found ^ expected)[0]}")
+    return set(get_peft_model_state_dict(model, state_dict=state))
 
 
 def _write_optimizer(folder: Path, snapshot: Snapshot) -> None:

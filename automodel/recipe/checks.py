@@ -99,13 +99,13 @@ def _sets(recipe: RecipeFields) -> Iterator[Problem]:
                 ("validation_datasets", name), "The name of a validation set cannot be used.", repr(name), "letters, digits, _ and -", "rename it"
             )
     key, sets = recipe.checkpoint.best_metric_key, recipe.validation_datasets
-    if "best_metric_key" in recipe.checkpoint.model_fields_set and sets and key not in sets:
+    if key != "validation" and key not in sets:
         yield Problem(
             ("checkpoint", "best_metric_key"),
             "No validation set has that name.",
             key,
-            f"one of {', '.join(sets)}",
-            f"best_metric_key: {next(iter(sets))}",
+            f"one of {', '.join(sets) or 'the validation sets'}",
+            f"best_metric_key: {next(iter(sets), 'validation')}",
         )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from automodel.recipe.interpolate import PLACEHOLDER, escape
 from automodel.recipe.problems import is_secret, section_of
@@ -22,6 +24,21 @@ from automodel.recipe.tree import flow
 WIDTH = 150
 MASK = "***"
 _PART = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes 1e-05 as 1.0e-05, which YAML 1.1 readers also take for a number."""
+
+
+def _float(representer: RoundTripRepresenter, value: float) -> ScalarNode:
+    text = repr(value)
+    mantissa, exponent, rest = text.partition("e")
+    text = f"{mantissa}.0e{rest}" if exponent and "." not in mantissa else text
+    node: ScalarNode = representer.represent_scalar("tag:yaml.org,2002:float", text)
+    return node
+
+
+_Representer.add_representer(float, _float)
 
 
 def plain_values(recipe: RecipeFields, *, only_set: bool) -> dict[str, Any]:
@@ -120,6 +137,7 @@ def dump_yaml(values: dict[str, Any], *, model: type[BaseModel] | None = None) -
         if text and isinstance(values[name], dict):
             top.yaml_set_comment_before_after_key(name, before="\n" + text)
     writer = YAML(typ="rt")
+    writer.Representer = _Representer
     writer.width = WIDTH
     writer.default_flow_style = False
     writer.allow_unicode = True

@@ -32,8 +32,6 @@ def dataset(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, Any]
             ctx.warn((*path, key), f"has no effect: {reason}")
             section.pop(key)
     _words(section, ctx, path)
-    if section.get("name") == "squad" and section.get("path_or_dataset") in (None, "squad") and path[0] != "validation_datasets":
-        section["path_or_dataset"] = SQUAD_HUB
     if kind == "squad":
         section["path_or_dataset"] = SQUAD_HUB if section.get("path_or_dataset") in (None, "squad") else section["path_or_dataset"]
     if kind in _LATER:

@@ -54,6 +54,7 @@ def preflight(recipe: Recipe, *, world_size: int = 1, runs_root: Path | None = N
         RequestError: whatever is wrong first: recipe, run root, model, weights, tokenizer, data, LoRA targets, disk space.
     """
     from automodel.auto import build_tokenizer, check_weights, resolve_config
+    from automodel.data.formatting import read_chat_template
     from automodel.recipe import check_complete, check_world, not_built
     from automodel.run import runs_root as find_root
 
@@ -67,6 +68,9 @@ def preflight(recipe: Recipe, *, world_size: int = 1, runs_root: Path | None = N
     if recipe.model.pretrained_model_name_or_path and Path(recipe.model.pretrained_model_name_or_path).is_dir():
         check_weights(recipe.model.pretrained_model_name_or_path)
     tokenizer = build_tokenizer(recipe.tokenizer, recipe.model)
+    if recipe.dataset.chat_template is not None:
+        # the model learns this template, so the tokenizer that is saved beside it must know it
+        tokenizer.chat_template = read_chat_template(recipe.dataset.chat_template)
     training, validation = build_data(recipe, tokenizer)
     prepared = _size(recipe, tokenizer, training, validation, device)
     if recipe.checkpoint.enabled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +21,7 @@ from automodel.peft import apply_lora, load_adapter
 from automodel.train.guards import Guards
 from automodel.train.head import SupervisedLoss
 from automodel.train.neftune import add_noise
-from automodel.train.state import Job, Plan, Progress
+from automodel.train.state import Job, Plan, Progress, Sample
 
 if TYPE_CHECKING:
     from automodel.data import Loader, TokenizedDataset
@@ -36,6 +37,7 @@ def build_job(ready: Prepared, folder: RunFolder, world: World, *, reporter: Rep
     strategy, strategy_reason = strategy_for(recipe.distributed, world)
     start = resume or (Path(recipe.checkpoint.restore_from) if recipe.checkpoint.restore_from else None)
     plain = built_model(ready, world, resume=start)
+    stop_where_trained(plain, ready.training.stop_token_ids)
     freeze(plain, recipe.freeze_config)
     model = apply(plain, recipe.distributed, world, strategy=strategy)
     optimizer = build_optimizer(model, recipe.optimizer)
@@ -58,7 +60,8 @@ def build_job(ready: Prepared, folder: RunFolder, world: World, *, reporter: Rep
         validation={name: validation_loader(data, ready, world) for name, data in ready.validation.items()},
         plan=plan,
         guards=Guards(recipe.guards),
-        sample_prompts=sample_prompts(ready),
+        samples=samples(ready),
+        stop_tokens=sorted(ready.training.stop_token_ids),
     )
     seed_dropout(recipe, world)
     if world.main:
@@ -135,7 +138,7 @@ def training_loader(ready: Prepared, world: World) -> Loader:
 
 
 def validation_loader(data: TokenizedDataset, ready: Prepared, world: World) -> Loader:
-    """Return the loader of one validation set: every row once, in order."""
+    """Return the loader of one validation set: every row once."""
     recipe = ready.recipe
     from automodel.recipe.schema import DataloaderSection
 
@@ -158,14 +161,27 @@ def pad_id(ready: Prepared) -> int:
     return int(cast(Any, found if found is not None else ready.tokenizer.eos_token_id) or 0)
 
 
-def sample_prompts(ready: Prepared) -> list[str]:
-    """Return the prompts to answer at each validation."""
+def samples(ready: Prepared) -> list[Sample]:
+    """Return the prompts to answer at each validation: the recipe's own, then the first validation rows with the very tokens of training."""
     section = ready.recipe.samples
     if section is None:
         return []
-    first = next(iter(ready.validation.values()), None)
-    rows = range(min(section.from_validation, len(first))) if first is not None else range(0)
-    return [*section.prompts, *(first.example(row)[0] for row in rows if first is not None)]
+    own = [Sample(text, list(ready.tokenizer(text)["input_ids"])) for text in section.prompts]
+    data = next(iter(ready.validation.values()), None)
+    rows = range(min(section.from_validation, len(data))) if data is not None else range(0)
+    return own + [Sample(data.example(row)[0], data.prompt_ids(row).tolist(), data.example(row)[1]) for row in rows if data is not None]
+
+
+def stop_where_trained(model: nn.Module, stop_tokens: Iterable[int]) -> None:
+    """Let generation end at the tokens that end the trained answers, so that the saved model stops by itself everywhere."""
+    settings: Any = getattr(model, "generation_config", None)
+    wanted = set(stop_tokens)
+    if settings is None or not wanted:
+        return
+    known = settings.eos_token_id
+    known = set() if known is None else {known} if isinstance(known, int) else set(known)
+    ends = sorted(known | wanted)
+    settings.eos_token_id = ends[0] if len(ends) == 1 else ends
 
 
 def describe(job: Job, ready: Prepared, strategy_reason: str, *, seconds: float) -> None:

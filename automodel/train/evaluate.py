@@ -57,18 +57,20 @@ def answer_samples(job: Job) -> None:
     Split models (FSDP2) need every process in each forward pass; copies do not.
     """
     section = job.recipe.samples
-    if section is None or not job.sample_prompts or not (job.world.main or job.strategy == "fsdp2"):
+    if section is None or not job.samples or not (job.world.main or job.strategy == "fsdp2"):
         return
     model: Any = job.model if job.strategy == "fsdp2" else unwrap(job.model)
     with evaluating(model), job.precision.context(job.world.device):
-        for prompt in job.sample_prompts:
-            ids = torch.tensor([job.tokenizer(prompt, add_special_tokens=True)["input_ids"]], device=job.world.device)
+        for sample in job.samples:
+            ids = torch.tensor([sample.ids], device=job.world.device)
             out = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=section.max_new_tokens,
                 do_sample=False,
                 pad_token_id=job.tokenizer.pad_token_id,
+                eos_token_id=job.stop_tokens or None,
             )
-            answer = job.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
-            job.event("sample", f"{prompt[-60:]!r} -> {answer!r}", prompt=prompt, answer=answer)
+            answer = job.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
+            text = f"…{sample.prompt[-60:]!r} -> {answer!r}" + (f" (wanted {sample.wanted!r})" if sample.wanted else "")
+            job.event("sample", text, prompt=sample.prompt, answer=answer, wanted=sample.wanted)

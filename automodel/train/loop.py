@@ -55,7 +55,7 @@ def judge(job: Job, record: dict[str, Any], batches: list[Batch]) -> None:
     """Apply the guards to a step whose weights have not moved if its values are not numbers."""
     bad = job.guards.nonfinite(record["loss"], record["grad_norm"])
     if bad:
-        rows = [int(row) for batch in batches for row in batch["rows"].tolist()] if "rows" in batches[0] else []
+        rows = [int(row) for batch in batches for row in batch["rows"].tolist()]
         where = f"step {job.progress.step + 1}, rows {rows} of the training set on rank {job.world.rank}"
         if job.recipe.guards.nonfinite == "stop":
             record["step"] = job.progress.step + 1

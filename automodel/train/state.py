@@ -56,6 +56,15 @@ class Progress:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A prompt to answer at each validation: its text, its tokens, and the answer that the data hold, if any."""
+
+    prompt: str
+    ids: list[int]
+    wanted: str = ""
+
+
 @dataclass
 class Job:
     """Everything the loop works with."""
@@ -76,7 +85,8 @@ class Job:
     plan: Plan
     guards: Guards
     progress: Progress = field(default_factory=Progress)
-    sample_prompts: list[str] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    stop_tokens: list[int] = field(default_factory=list)
     last_saved: Path | None = None
 
     @property

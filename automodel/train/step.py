@@ -27,9 +27,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def counts(batches: Sequence[Batch]) -> tuple[int, int]:
-    """Return how many tokens are real and how many are trained, over some micro-batches of this process."""
+    """Return how many tokens are real and how many are trained, over some micro-batches of this process (dummies count nothing)."""
+    real = sum(int(batch["attention_mask"].sum()) for batch in batches if len(batch["rows"]))
     trained = sum(int((batch["labels"][:, 1:] != IGNORE).sum()) for batch in batches)
-    real = sum(int(batch["attention_mask"].sum()) for batch in batches if trained or bool(batch["labels"].ne(IGNORE).any()))
     return real, trained
 
 

@@ -259,3 +259,12 @@ def test_rows_are_filled_as_asked(plain, jsonl, data):
     assert {batch["input_ids"].shape[1] % 16 for batch in loader(data, pad_seq_len_divisible=16)} == {0}
     fixed = build_dataset(section(jsonl(), padding="max_length", seq_length=80), plain)
     assert {batch["input_ids"].shape[1] for batch in loader(fixed)} == {80}
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_rows_of_a_step_are_dealt_longest_first(group):
+    one = sampler(group_by_length=group, local_batch_size=3)
+    batches = [LENGTHS[batch].tolist() for batch in one]
+    for start in range(0, len(batches), one.micro_batches_per_step):
+        step = [length for batch in batches[start : start + one.micro_batches_per_step] for length in batch]
+        assert step == sorted(step, reverse=True)

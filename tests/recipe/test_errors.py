@@ -93,7 +93,8 @@ def test_endless_deep_and_huge_files_are_refused(tmp_path: Path, text: str) -> N
 
 
 def test_anchors_and_merge_keys(tmp_path: Path) -> None:
-    text = "_base: &base {path_or_dataset: a.json, seq_length: 9}\ndataset:\n  <<: *base\n  seq_length: 10\nvalidation_dataset:\n  <<: *base\n  split: val\n"
+    text = "_base: &base {path_or_dataset: a.json, seq_length: 9}\ndataset:\n  <<: *base\n  seq_length: 10\n"
+    text += "validation_dataset:\n  <<: *base\n  split: val\n"
     recipe = load_recipe(write(tmp_path, text)).recipe
     assert recipe.dataset.seq_length == 10
     assert recipe.validation_datasets["validation"].seq_length == 9
