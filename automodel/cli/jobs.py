@@ -29,6 +29,7 @@ class Domain(str, Enum):
 Config = Annotated[Path, typer.Option("--config", "-c", help="Recipe file (YAML).")]
 Nproc = Annotated[str, typer.Option("--nproc-per-node", "--nproc_per_node", help="Processes; auto is one for each GPU.", metavar="N|auto")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job, print its folder, return at once.")]
+STOPPED = 3
 RunsRoot = Annotated[Path | None, typer.Option("--runs-root", help="Folder of the runs; else $AUTOMODEL_RUNS, else ./runs.")]
 Targets = Annotated[list[str] | None, typer.Option("--allow-target", help="Dotted _target_ path that may run; repeat for more.")]
 Nodes = Annotated[int, typer.Option("--nodes", help="Machines.")]
@@ -164,7 +165,7 @@ def _job(
     count = _count(nproc)
     request = _request(ctx, command, domain, config, targets)
     if inside_torchrun():
-        return _end(run_as_rank(request, root=root))
+        return _end_of_rank(run_as_rank(request, root=root))
     if count == 1 and not detach:
         return _end(run_here(request, root=root))
     run = launch_request(request, nproc_per_node="auto" if count is None else count, root=root)
@@ -191,6 +192,13 @@ def _end(run: Run) -> int:
         say(run.explain().sentence)
     put(str(run.path))
     return 0 if status.exit_code is None else status.exit_code
+
+
+def _end_of_rank(run: Run) -> int:
+    """Rank 0 speaks for all; to a foreign torchrun a requested stop is no failure."""
+    from automodel.launch.worker import this_rank
+
+    return 0 if this_rank() or _end(run) == STOPPED else run.status.exit_code or 0
 
 
 def _count(text: str) -> int | None:

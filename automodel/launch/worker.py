@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from automodel.recipe.schema import Recipe
 
 Body = Callable[["Recipe", RunFolder, "Path | None"], int]
-ABORTED = 3
+STOPPED = 3
 
 
 def this_rank() -> int:
@@ -74,7 +74,7 @@ def run_in_process(recipe: Recipe | None, folder: RunFolder, *, resume: Path | N
     except KeyboardInterrupt:
         folder.rank_status(rank, phase="stopped")
         folder.set_state("stopped", ended_by="SIGINT")
-        return ABORTED
+        return STOPPED
     except BaseException as error:
         code = _record_failure(folder, rank, error)
         if not quiet:
@@ -111,7 +111,9 @@ def main(arguments: Sequence[str], *, body: Body | None = None) -> int:
     own_log(folder, rank)
     folder.rank_status(rank, phase="starting")
     resume = Run(folder.path).resume_point if "--resume" in arguments else None
-    return run_in_process(None, folder, resume=resume.path if resume else None, body=body)
+    code = run_in_process(None, folder, resume=resume.path if resume else None, body=body)
+    # To torchrun any code but 0 is a failure, and it would end the other ranks while they save; the state is in the files.
+    return 0 if code == STOPPED else code
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from automodel.recipe.problems import Path, Problem, dotted
+from automodel.recipe.sections import TargetSection, beside_target
 
 # Packages whose names are read as names only; nothing of them is imported while a file is read.
 NEMO = ("nemo_automodel", "automodel")
@@ -138,9 +139,11 @@ def take_target(section: dict[str, Any]) -> str | None:
     return None if given is None or str(given).lower() in ("none", "null") else str(given)
 
 
-def own_callable(section: dict[str, Any], target: str) -> dict[str, Any]:
-    """Return the section of a callable: all that stands beside it are its arguments, unless `kwargs` is given by name."""
+def own_callable(section: dict[str, Any], target: str, kind: type[TargetSection]) -> dict[str, Any]:
+    """Return the section of a callable: what stands beside it are its arguments, unless `kwargs` is given by name."""
     explicit = section.pop("kwargs", None)
     if isinstance(explicit, dict):
         return {**section, "target": target, "kwargs": explicit}
-    return {"target": target, "kwargs": dict(section)}
+    fields = beside_target(kind)
+    kept = {key: value for key, value in section.items() if key in fields}
+    return {**kept, "target": target, "kwargs": {key: value for key, value in section.items() if key not in fields}}

@@ -18,7 +18,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from automodel.recipe.interpolate import PLACEHOLDER, escape
 from automodel.recipe.problems import is_secret, section_of
-from automodel.recipe.sections import COMMANDS, OWN_OPTIMIZER_FIELDS, OptimizerSection, RecipeFields, Section, TargetSection
+from automodel.recipe.sections import COMMANDS, RecipeFields, Section, TargetSection, beside_target
 from automodel.recipe.tree import flow
 
 WIDTH = 150
@@ -88,11 +88,10 @@ def _own_target(section: TargetSection) -> dict[str, Any]:
     fields = {name: _plain(getattr(section, name)) for name in type(section).model_fields if name in section.model_fields_set}
     kwargs = fields.pop("kwargs", {})
     head = {"_target_": fields.pop("target")}
-    beside = {name: fields.pop(name) for name in OWN_OPTIMIZER_FIELDS if isinstance(section, OptimizerSection) and name in fields}
-    taken = {"_target_", "target", "kwargs", "name", *OWN_OPTIMIZER_FIELDS}
-    if fields or taken & set(kwargs):
-        return {**head, **beside, **fields, "kwargs": kwargs}
-    return {**head, **beside, **kwargs}
+    known = beside_target(type(section))
+    if set(fields) - known or {"_target_", "target", "kwargs", *known} & set(kwargs):
+        return {**head, **fields, "kwargs": kwargs}
+    return {**head, **fields, **kwargs}
 
 
 def _plain(value: Any) -> Any:

@@ -44,7 +44,7 @@ def _own(section: dict[str, Any], ctx: Context, path: Path, target: str) -> dict
     """Keep a callable of the user's own, or one of NeMo's that is not built here, with all its arguments."""
     if root_of(target) not in NEMO and not ctx.allowed(target):
         ctx.refuse((*path, "_target_"), target)
-    return own_callable(ctx.plain(section, path), target)
+    return own_callable(ctx.plain(section, path), target, DatasetSection)
 
 
 def _words(section: dict[str, Any], ctx: Context, path: Path) -> None:

@@ -24,9 +24,9 @@ def model(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, Any]:
     if root_of(target) not in KNOWN_ROOTS or (kind not in MODEL_CLASSES and root_of(target) not in NEMO):
         if not ctx.allowed(target):
             ctx.refuse((*path, "_target_"), target)
-        return own_callable(section, target)
+        return own_callable(section, target, ModelSection)
     if kind not in MODEL_CLASSES:
-        return own_callable(ctx.plain(section, path), target)
+        return own_callable(ctx.plain(section, path), target, ModelSection)
     if method == "from_config" and "config" not in section:
         ctx.rename(section, path, "pretrained_model_name_or_path", "config")
     if section.pop("load_base_model", False) and isinstance(section.get("config"), str):

@@ -21,7 +21,7 @@ from automodel.recipe.aliases import (
 from automodel.recipe.context import KNOWN_ROOTS, NEMO, Context, leaf_of, own_callable, root_of, take_target
 from automodel.recipe.forms_data import keep_options
 from automodel.recipe.problems import Path, nearest
-from automodel.recipe.sections import OWN_OPTIMIZER_FIELDS
+from automodel.recipe.sections import LossSection, OptimizerSection
 
 
 def optimizer(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, Any]:
@@ -67,8 +67,7 @@ def _own_optimizer(section: dict[str, Any], ctx: Context, path: Path, target: st
             )
         else:
             ctx.refuse((*path, "_target_"), target)
-    kept = {key: section.pop(key) for key in OWN_OPTIMIZER_FIELDS if key in section}
-    return {**kept, **own_callable(section, target)}
+    return own_callable(section, target, OptimizerSection)
 
 
 def loss_fn(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def loss_fn(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, Any]
         return section
     if root_of(target) not in NEMO and not ctx.allowed(target):
         ctx.refuse((*path, "_target_"), target)
-    return own_callable(section, target)
+    return own_callable(section, target, LossSection)
 
 
 def lr_scheduler(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, Any]:

@@ -32,8 +32,7 @@ def inherit(section: Any, train: Any) -> Any:
     own = {key: value for key, value in section.items() if value is not None}
     target = train.get("target") or train.get("_target_")
     if target:
-        given = own.pop("kwargs", {})
-        return {"target": target, "kwargs": {**train.get("kwargs", {}), **own, **given}}
+        own["kwargs"] = {**train.get("kwargs", {}), **own.get("kwargs", {})}
     return {**{key: value for key, value in train.items() if key not in _OWN}, **own}
 
 

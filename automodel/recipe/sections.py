@@ -64,6 +64,15 @@ class TargetSection(Section):
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for an own `_target_`.")
 
 
+def beside_target(kind: type[TargetSection]) -> set[str]:
+    """Return the keys that keep their meaning beside a `_target_`; all others are arguments of the callable."""
+    if kind is OptimizerSection:
+        return {"lr", "weight_decay", "param_group_overrides"}
+    if kind is DatasetSection:
+        return set(DatasetSection.model_fields) - {"target", "kwargs", "name"}
+    return set()
+
+
 class RngSection(Section):
     """Random numbers (kept for files that hold an `rng` block; `seed` at the top level is the same setting)."""
 
@@ -272,10 +281,6 @@ class StepSchedulerSection(Section):
     val_every_steps: NoneInt = Field(None, description="Validate every so many steps; absent: at the end of each epoch.")
     log_remote_every_steps: int = Field(1, ge=1, description="Send metrics to trackers every so many steps.")
     gc_every_steps: NoneInt = Field(None, description="Collect garbage every so many steps.")
-
-
-# What an optimizer of the user's own is given by name; all else goes to it from `kwargs`.
-OWN_OPTIMIZER_FIELDS = ("lr", "weight_decay", "param_group_overrides")
 
 
 class OptimizerSection(TargetSection):

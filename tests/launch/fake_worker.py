@@ -42,7 +42,7 @@ def body(mode: str, folder: RunFolder, resume: Path | None) -> int:
         if mode != "stubborn" and folder.requests().stop:
             if rank == 0:
                 folder.set_state("stopped")
-            return 3 if mode == "alone" else 0
+            return 3
     if rank == 0:
         folder.set_state("finished")
     return 0

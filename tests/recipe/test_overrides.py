@@ -99,13 +99,13 @@ def test_secrets_are_never_written(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_own_targets_need_permission() -> None:
     data: dict[str, object] = {
         "optimizer": {"_target_": "mypkg.opt.Lion", "lr": 1e-4, "beta": 0.9},
-        "dataset": {"_target_": "mypkg.data.rows", "split": "x"},
+        "dataset": {"_target_": "mypkg.data.rows", "split": "x", "folder": "f"},
     }
     with pytest.raises(RecipeError, match="--allow-target"):
         recipe_from_dict(data)
     recipe = recipe_from_dict(data, allow_targets=["mypkg"]).recipe
     assert (recipe.optimizer.target, recipe.optimizer.lr, recipe.optimizer.kwargs) == ("mypkg.opt.Lion", 1e-4, {"beta": 0.9})
-    assert recipe.dataset.kwargs == {"split": "x"}
+    assert (recipe.dataset.split, recipe.dataset.kwargs) == ("x", {"folder": "f"})
     assert (
         recipe_from_dict({"optimizer": {"_target_": "mypkg2.opt.Lion"}}, allow_targets=["mypkg2.opt.Lion"]).recipe.optimizer.target
         == "mypkg2.opt.Lion"
