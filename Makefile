@@ -6,7 +6,7 @@
 #   make test               the whole test suite; ARGS="tests/recipe -x" passes on to pytest
 #   make test-v4            the tests marked both_ends, at the lowest transformers version that we support
 #   make lint               ruff check, ruff format --check, mypy --strict
-#   make bench              our speed against the transformers Trainer, in an environment of its own
+#   make bench DATA=FILE    our speed on a SQuAD file against the transformers Trainer, in an environment of its own
 #   make reference          writes docs/recipe-reference.md from the schema
 #   make clean              removes the environments and every cache
 
@@ -14,6 +14,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
 METHOD ?=
+DATA ?=
 
 pip = $(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check
 
@@ -43,7 +44,7 @@ lint: .venv/.installed-dev
 	.venv/bin/mypy --strict tests/house/front_door_types.py
 
 bench: .venv-bench/.installed-base
-	.venv-bench/bin/python benchmarks/bench.py $(ARGS)
+	.venv-bench/bin/python benchmarks/sft_cpu.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 reference: .venv/.installed-base
 	.venv/bin/python -m automodel.recipe.reference > docs/.reference && mv docs/.reference docs/recipe-reference.md

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from automodel.auto import NeMoAutoModelForTextToWaveform as NeMoAutoModelForTextToWaveform
     from automodel.auto import NeMoAutoModelForTokenClassification as NeMoAutoModelForTokenClassification
     from automodel.auto import NeMoAutoTokenizer as NeMoAutoTokenizer
+    from automodel.auto import inspect as inspect
     from automodel.checkpoint import export as export
     from automodel.checkpoint import merge_adapter as merge_adapter
     from automodel.errors import AutomodelError as AutomodelError
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from automodel.run import attach as attach
     from automodel.run import compare as compare
     from automodel.run import runs as runs
+    from automodel.tasks import generate as generate
+    from automodel.tasks import plan as plan
+    from automodel.tasks import preview as preview
     from automodel.version import __version__ as __version__
 else:
     _ROOMS = {
@@ -45,6 +49,7 @@ else:
             "NeMoAutoModelForTextToWaveform",
             "NeMoAutoModelForTokenClassification",
             "NeMoAutoTokenizer",
+            "inspect",
         ),
         "automodel.checkpoint": ("export", "merge_adapter"),
         "automodel.errors": ("AutomodelError",),
@@ -53,6 +58,7 @@ else:
         "automodel.recipe": ("Recipe", "load_recipe"),
         "automodel.registry": ("MODEL_ARCH_MAPPING", "ModelRegistry", "register_architecture"),
         "automodel.run": ("Run", "attach", "compare", "runs"),
+        "automodel.tasks": ("generate", "plan", "preview"),
         "automodel.version": ("__version__",),
     }
     _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
@@ -109,9 +115,13 @@ __all__ = [
     "compare",
     "export",
     "finetune",
+    "generate",
+    "inspect",
     "launch",
     "load_recipe",
     "merge_adapter",
+    "plan",
+    "preview",
     "register_architecture",
     "runs",
 ]

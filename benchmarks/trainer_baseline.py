@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
 folder, rows_path, steps, batch, rate, out = sys.argv[1:7]
-body = json.load(open(rows_path))
+with open(rows_path) as source:
+    body = json.load(source)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from automodel.auto.inspection import Inspection, inspect
     from automodel.auto.models import (
         NeMoAutoModelForCausalLM,
         NeMoAutoModelForImageTextToText,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from automodel.auto.tokenizer import NeMoAutoTokenizer
 else:
     _PLACES = {
+        "automodel.auto.inspection": ("Inspection", "inspect"),
         "automodel.auto.models": (
             "NeMoAutoModelForCausalLM",
             "NeMoAutoModelForImageTextToText",
@@ -51,6 +53,7 @@ else:
 
 __all__ = [
     "HfFolderReport",
+    "Inspection",
     "NeMoAutoModelForCausalLM",
     "NeMoAutoModelForImageTextToText",
     "NeMoAutoModelForMultimodalLM",
@@ -63,6 +66,7 @@ __all__ = [
     "build_model",
     "build_tokenizer",
     "check_weights",
+    "inspect",
     "resolve_config",
     "save_hf",
     "verify_hf",

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from automodel.auto import attention
+from automodel.auto import attention, compat
 from automodel.auto.configs import HUB_KEYS, hub_error, load_config
 from automodel.auto.options import Options, enabled, read_options
 from automodel.auto.resolution import Resolution
@@ -167,10 +167,14 @@ def _random(request: Request, attn: Any) -> Any:
     if wanted == "auto":
         wanted = config.dtype if config.dtype is not None else torch.get_default_dtype()
     kwargs: dict[str, Any] = {"dtype": wanted, "attn_implementation": attn}
-    with request.device:
-        if request.registered is not None:
-            return request.registered._from_config(config, **kwargs)  # type: ignore[attr-defined]  # a PreTrainedModel class
-        return request.auto.from_config(config, trust_remote_code=request.rest["trust_remote_code"], **kwargs)
+
+    def make() -> Any:
+        with request.device:
+            if request.registered is not None:
+                return request.registered._from_config(config, **kwargs)  # type: ignore[attr-defined]  # a PreTrainedModel class
+            return request.auto.from_config(config, trust_remote_code=request.rest["trust_remote_code"], **kwargs)
+
+    return compat.shapes_only(make) if request.device.type == "meta" else make()
 
 
 def _finish(request: Request, make: Callable[[Any], Any], resolution: Resolution, loading: dict[str, Any]) -> Any:

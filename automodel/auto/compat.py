@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +38,19 @@ SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls
 def major() -> int:
     """Return the major version of the installed transformers."""
     return int(version("transformers").split(".")[0])
+
+
+def shapes_only(make: Callable[[], Any]) -> Any:
+    """Return the model that `make` builds on meta, where there is nothing to initialise: transformers 4 spends most of its time on that."""
+    if major() >= 5:
+        return make()
+    from transformers import modeling_utils
+
+    only_in_v4: Any = modeling_utils
+    with only_in_v4.no_init_weights():
+        model = make()
+    model.tie_weights()
+    return model
 
 
 def known_model_types() -> frozenset[str]:
@@ -148,17 +161,7 @@ def save_in_common_form(model: Any, directory: Path, *, state_dict: Any = None, 
     rewrite_json(Path(directory) / "config.json", common_config)
 
 
-def rope_of(config: Any) -> dict[str, Any]:
-    """Return the RoPE settings of a config object of either release, flat: rope_theta, rope_type and the rest."""
-    text = config.get_text_config()
-    new = getattr(text, "rope_parameters", None)
-    if isinstance(new, dict):
-        return dict(new.get("full_attention", new))
-    old = getattr(text, "rope_scaling", None) or {}
-    return {"rope_type": old.get("rope_type", old.get("type", "default")), "rope_theta": getattr(text, "rope_theta", 10000.0), **old}
-
-
-def spaced_special_tokens(names: Iterable[str], tokenizer: Any) -> dict[str, Any]:
+def special_tokens(names: Iterable[str], tokenizer: Any) -> dict[str, Any]:
     """Return those special tokens of a tokenizer that are set, by name."""
     return {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name, None) is not None}
 

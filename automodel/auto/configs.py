@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -56,12 +57,15 @@ def load_config(
     if own is not None and (kind not in compat.known_model_types() or getattr(own, "model_type", None) == kind):
         config, unused = own.from_pretrained(place, return_unused_kwargs=True, **(hub or {}), **changes)  # type: ignore[attr-defined]  # a config class
         return config, unused
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         config, unused = AutoConfig.from_pretrained(place, return_unused_kwargs=True, trust_remote_code=trust_remote_code, **(hub or {}), **changes)
     except OSError as error:
         raise hub_error(place, error) from error
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, StrictDataclassError) as error:
+        raise unbuildable(place, error) from error
     return config, {key: value for key, value in unused.items() if key in changes}
 
 
@@ -96,24 +100,44 @@ def hub_error(place: str, error: BaseException) -> ModelError:
     if "RevisionNotFoundError" in names or "RevisionResolutionError" in names:
         return ModelError(f"{place} has no such revision", found=_first_line(error), expected="a branch, tag or commit", fix=f"see {page}/tree/main")
     if "RepositoryNotFoundError" in names:
-        fix = "check the spelling; for a private repository `hf auth login` (or set HF_TOKEN)"
+        fix = _nearby(place) + "check the spelling; for a private repository `hf auth login` (or set HF_TOKEN)"
         return ModelError(
             f"there is no model {place} on the hub", found=f"not found at {page}", expected="a hub id such as name/model, or a folder", fix=fix
         )
     if "OfflineModeIsEnabled" in names or constants.HF_HUB_OFFLINE:
-        fix = "unset HF_HUB_OFFLINE and try again, or give a local folder"
+        fix = _nearby(place) + "unset HF_HUB_OFFLINE and try again, or give a local folder"
         return ModelError(f"{place} is not in the download cache and offline mode is on", found="HF_HUB_OFFLINE", expected="a cached model", fix=fix)
     if "HFValidationError" in names:
         return ModelError(f"{place} is neither a folder nor a hub id", found=place, expected="name/model", fix="correct the name")
-    if names & {"EntryNotFoundError", "RemoteEntryNotFoundError"}:
+    # A file that is not in the cache, on a hub that did not answer, is an "entry not found" to the hub library as well.
+    if names & {"EntryNotFoundError", "RemoteEntryNotFoundError"} and "LocalEntryNotFoundError" not in names:
         fix = "give a repository in transformers' layout (GGUF-only and adapter-only repositories have none)"
         return ModelError(f"{place} has no config.json", found=_first_line(error), expected="config.json and safetensors", fix=fix)
     if names & {"ConnectionError", "ConnectError", "LocalEntryNotFoundError", "HfHubHTTPError", "ConnectTimeout", "ReadTimeout", "Timeout"}:
-        fix = "check the connection (or HF_ENDPOINT), or give a local folder"
+        fix = _nearby(place) + "check the connection (or HF_ENDPOINT), or give a local folder"
         return ModelError(
             f"{place} cannot be fetched and is not in the download cache", found=_first_line(error), expected=f"an answer from {page}", fix=fix
         )
     return ModelError(f"{place} cannot be read", found=_first_line(error), expected="a model folder or a hub id", fix="see the message above")
+
+
+def unbuildable(place: str | None, error: Exception) -> ModelError:
+    """Return the error for a config whose values make no model."""
+    where = f"config.json of {place}" if place else "model.config"
+    return ModelError(
+        f"no model can be built from the {where}",
+        found=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        expected="values that the model's class can use",
+        fix=f"correct that value in {where}" + (", or fetch the file again" if place else ""),
+    )
+
+
+def _nearby(place: str) -> str:
+    """A folder whose name is misspelt looks like a hub id: point at the folder that may be meant."""
+    parent = Path(place).parent
+    folders = [item.name for item in parent.iterdir() if item.is_dir()] if parent.is_dir() else []
+    close = difflib.get_close_matches(Path(place).name, folders, n=1, cutoff=0.75)
+    return f"did you mean the folder {parent / close[0]}? else " if close else ""
 
 
 def _read(place: str, hub: dict[str, Any]) -> dict[str, Any]:

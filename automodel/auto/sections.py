@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automodel.errors import ModelError
+from automodel.auto.fit import check_fit
+from automodel.errors import ModelError, RequestError
 from automodel.recipe.schema import ModelSection, TokenizerSection
 from automodel.weights import inspect_folder
 
@@ -61,15 +62,33 @@ def build_model(section: ModelSection, *, task: str, device: torch.device | str,
         **kwargs,
     }
     place = section.pretrained_model_name_or_path
-    if place is None:
+    if str(device) == "meta":
+        model = _shape(auto, config, arguments, place, task)
+    elif place is None:
         model = auto.from_config(config, **arguments)
     else:
-        if Path(place).expanduser().is_dir():
+        if str(device) != "meta" and Path(place).expanduser().is_dir():
             check_weights(place)
         model = auto.from_pretrained(place, config=config, **_hub(section), **arguments)
         _refuse_random_body(model, place, task)
     model.resolution.events += events
     return model  # type: ignore[no-any-return]  # the auto classes return what transformers returns
+
+
+def _shape(auto: Any, config: PretrainedConfig, arguments: dict[str, Any], place: str | None, task: str) -> Any:
+    """Build the model without weights: what cannot be built, or does not fit the weight files, is seen in seconds."""
+    from automodel.auto.configs import unbuildable
+
+    try:
+        model = auto.from_pretrained(place, config=config, **arguments) if place else auto.from_config(config, **arguments)
+    except RequestError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError) as error:
+        raise unbuildable(place, error) from error
+    folder = Path(place).expanduser() if place else None
+    if folder is not None and folder.is_dir() and not config.to_dict().get("quantization_config"):
+        check_fit(model, folder, new=HEADS.get(task, ()))
+    return model
 
 
 def resolve_config(section: ModelSection) -> PretrainedConfig:

@@ -128,8 +128,7 @@ def _auto(place: str, args: tuple[Any, ...], *, trust_remote_code: bool, kwargs:
         fast = _from_file(place, kwargs)
         if fast is None:
             fix = "see the message; slow tokenizers may need `pip install sentencepiece tiktoken`"
-            text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            raise ModelError(f"the tokenizer of {place} cannot be built", found=text, expected="tokenizer.json, or a known class", fix=fix) from error
+            raise _unbuildable(place, error, fix) from error
         return fast
 
 
@@ -139,7 +138,15 @@ def _from_file(place: str, kwargs: dict[str, Any], **special: Any) -> Any:
 
     if _tokenizer_json(place, kwargs) is None:
         return None
-    return PreTrainedTokenizerFast.from_pretrained(place, **{**special, **kwargs})
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(place, **{**special, **kwargs})
+    except Exception as error:  # the library below raises bare `Exception` for a file it cannot use
+        raise _unbuildable(place, error, "copy or download tokenizer.json again") from error
+
+
+def _unbuildable(place: str, error: Exception, fix: str) -> ModelError:
+    text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return ModelError(f"the tokenizer of {place} cannot be built", found=text, expected="a whole tokenizer.json, or a known class", fix=fix)
 
 
 def _tokenizer_json(place: str, kwargs: dict[str, Any]) -> str | None:
@@ -171,7 +178,7 @@ def _literal(place: str, tokenizer: Any, resolution: Resolution, kwargs: dict[st
     ):
         resolution.reasons.append(f"{name} gives the same ids as tokenizer.json")
         return tokenizer
-    special = compat.spaced_special_tokens(compat.SPECIAL, tokenizer)
+    special = compat.special_tokens(compat.SPECIAL, tokenizer)
     special = {key: value for key, value in special.items() if written.token_to_id(str(value)) is not None}
     fast = _from_file(place, kwargs, model_input_names=list(tokenizer.model_input_names), padding_side=tokenizer.padding_side, **special)
     resolution.class_name = type(fast).__name__

@@ -12,7 +12,6 @@ from automodel.errors import ModelError, RunError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 
@@ -65,7 +64,7 @@ def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = 
     from automodel.peft import load_adapter
 
     folder, out = model_folder(source), _fresh(target)
-    origin = base or _base_of(folder)
+    origin = base or base_of(folder)
     started = NeMoAutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32)
     kept = _file_dtype(origin)
     model = load_adapter(started, folder, trainable=False).eval()
@@ -82,7 +81,8 @@ def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = 
     return _written(out, write)
 
 
-def _base_of(folder: Path) -> str:
+def base_of(folder: Path) -> str:
+    """Return the base model that an adapter folder names; raises ModelError when it holds no adapter."""
     import json
 
     if not (folder / "adapter_config.json").is_file():
@@ -117,7 +117,7 @@ def _written(out: Path, write: Any) -> Path:
     return out
 
 
-def _probe(model: PreTrainedModel | Any) -> torch.Tensor:
+def _probe(model: Any) -> torch.Tensor:
     import torch
 
     vocabulary = model.get_input_embeddings().weight.shape[0]

@@ -33,16 +33,17 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, wo
 
 
 def _restore_optimizer(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     state = {"optimizer": get_optimizer_state_dict(model, optimizer)}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # one process is what is meant
-            dcp.load(state, checkpoint_id=str(folder), no_dist=world.size == 1)
+            load(state, checkpoint_id=str(folder), no_dist=world.size == 1)
         set_optimizer_state_dict(model, optimizer, optim_state_dict=state["optimizer"])
-    except (RuntimeError, ValueError, KeyError, dcp.api.CheckpointException) as error:
+    except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
         raise RunError(
             "The optimizer state of the checkpoint does not fit this job.",
             found=str(error).splitlines()[0],

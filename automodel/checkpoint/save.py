@@ -86,8 +86,9 @@ def _write_model(folder: Path, snapshot: Snapshot) -> None:
 @contextmanager
 def quiet_bars() -> Iterator[None]:
     """Keep transformers' progress bars, one a file, out of the job's log."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -117,13 +118,13 @@ def _adapter_names(model: Any, state: dict[str, torch.Tensor] | None) -> set[str
 
 
 def _write_optimizer(folder: Path, snapshot: Snapshot) -> None:
-    import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     state = get_optimizer_state_dict(snapshot.model, snapshot.optimizer)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # one process is what is meant
-        dcp.save({"optimizer": state}, checkpoint_id=str(folder), no_dist=snapshot.world.size == 1)
+        save({"optimizer": state}, checkpoint_id=str(folder), no_dist=snapshot.world.size == 1)
 
 
 def _write_rng(folder: Path, world: World) -> None:

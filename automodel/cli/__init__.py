@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from automodel.cli.app import main
+from automodel.cli.entry import main
 
 __all__ = ["main"]

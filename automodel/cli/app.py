@@ -1,15 +1,8 @@
-"""The `automodel` command: options and help texts; what a command does lies in the rooms below."""
+"""The typer application that the commands enter."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from typing import Any
-
 import typer
-
-from automodel.cli.arguments import split
-from automodel.cli.output import report_error
 
 app = typer.Typer(
     name="automodel",
@@ -19,26 +12,3 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 the job failed, 2 the request was wrong, 3 stopped on request."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    try:
-        sys.exit(_run([word for word in words if word != "--debug"]))
-    except KeyboardInterrupt:
-        sys.exit(3)
-    except Exception as error:
-        if debug and not hasattr(error, "show"):
-            raise
-        code = report_error(error)
-    sys.exit(code)
-
-
-def _run(words: list[str]) -> int:
-    from automodel.cli import jobs, runs, tools  # noqa: F401  # their commands enter the app on import
-
-    parts = split(words)
-    answer: Any = app(args=list(parts.words), obj=parts.overrides, standalone_mode=False, prog_name="automodel")
-    return answer if isinstance(answer, int) else 0

@@ -22,6 +22,10 @@ VALUED = {
     "--nodes": "--nodes",
     "--nnodes": "--nodes",
     "--write": "--write",
+    "--number": "--number",
+    "--row": "--row",
+    "--set": "--set",
+    "--device-memory": "--device-memory",
 }
 FLAGS = ("--detach", "--debug", "--json", "--help")
 _NAME = re.compile(r"--([A-Za-z_][\w-]*(?:\.[\w-]+)*)$")

@@ -163,7 +163,7 @@ def _job(
 
     refuse_unbuilt(executor, nodes)
     count = _count(nproc)
-    request = _request(ctx, command, domain, config, targets)
+    request = read_request(ctx, command, domain, config, targets)
     if inside_torchrun():
         return _end_of_rank(run_as_rank(request, root=root))
     if count == 1 and not detach:
@@ -213,7 +213,8 @@ def _count(text: str) -> int | None:
     return check_nproc(int(text))
 
 
-def _request(ctx: typer.Context, command: str | None, domain: Domain, config: Path, targets: list[str] | None) -> Request:
+def read_request(ctx: typer.Context, command: str | None, domain: Domain, config: Path, targets: list[str] | None) -> Request:
+    """Read the recipe of a command with its overrides, and say its warnings; `command` None takes the job that the file names."""
     from automodel.launch.request import as_request
     from automodel.recipe import not_built, recipe_for
 

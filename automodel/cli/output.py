@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from automodel.errors import AutomodelError
+from automodel.tables import grid_text
 
 
 def say(text: str) -> None:
@@ -29,10 +30,7 @@ def put_json(value: Any) -> None:
 
 def put_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table with aligned columns to stdout."""
-    lines = [tuple(head), *(tuple(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    put(grid_text(head, rows))
 
 
 def report_error(error: BaseException) -> int:

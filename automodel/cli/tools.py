@@ -15,6 +15,7 @@ import typer
 
 from automodel.cli.app import app
 from automodel.cli.output import put, put_json, put_table, say
+from automodel.launch.env import hub_settings
 from automodel.run import environment, runs_root
 from automodel.run.location import RECORD
 
@@ -89,7 +90,7 @@ def examine(root: Path | None) -> dict[str, Any]:
     facts = environment()
     base = runs_root(root).absolute()
     near = next(path for path in (base, *base.parents) if path.exists())
-    flags = _cpu_flags()
+    flags, hub = _cpu_flags(), hub_settings()
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "executable": sys.executable,
@@ -106,8 +107,8 @@ def examine(root: Path | None) -> dict[str, Any]:
         "runs": str(base),
         "runs can be written": os.access(near, os.W_OK),
         "free disk": f"{shutil.disk_usage(near).free / 1e9:.1f} GB",
-        "hub": "offline by HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON") else "online",
-        "hub cache": os.environ.get("HF_HOME", "~/.cache/huggingface"),
+        "hub": hub["mode"],
+        "hub cache": hub["cache"],
     }
     if importlib.util.find_spec("torch") is None:
         return {**found, "torch": ""}

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from automodel.data.batch import collate
     from automodel.data.build import build_dataset, check_dataset
     from automodel.data.dataset import DataReport, TokenizedDataset
-    from automodel.data.loader import Loader, build_loader
-    from automodel.data.preview import PreviewRow, data_report, preview_rows
+    from automodel.data.loader import Loader, build_loader, build_sampler
+    from automodel.data.preview import PreviewRow, data_report, preview_row, preview_rows
     from automodel.data.sampler import GlobalBatchSampler
 else:
     _HOMES = {
@@ -24,8 +24,10 @@ else:
         "TokenizedDataset": "dataset",
         "Loader": "loader",
         "build_loader": "loader",
+        "build_sampler": "loader",
         "PreviewRow": "preview",
         "data_report": "preview",
+        "preview_row": "preview",
         "preview_rows": "preview",
         "GlobalBatchSampler": "sampler",
     }
@@ -44,8 +46,10 @@ __all__ = [
     "TokenizedDataset",
     "build_dataset",
     "build_loader",
+    "build_sampler",
     "check_dataset",
     "collate",
     "data_report",
+    "preview_row",
     "preview_rows",
 ]

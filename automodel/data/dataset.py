@@ -180,9 +180,10 @@ class Builder:
         )
 
     def _nothing_left(self, role: str) -> DataError:
+        longer = "a larger dataset.seq_length" + (f" (now {self._limit})" if self._limit is not None else "")
         fixes = {
-            "dataset.truncation: true, or a larger dataset.seq_length": self._too_long,
-            "a larger dataset.seq_length, or labels that are not all -100": self._no_label,
+            f"dataset.truncation: true, or {longer}": self._too_long,
+            f"{longer}, or labels that are not all -100": self._no_label,
             "rows that have an answer": self.no_answer,
         }
         main = max(fixes, key=lambda fix: fixes[fix])
@@ -190,5 +191,5 @@ class Builder:
             f"The {role} data hold no token to train on: all {self.rows_read:,} rows were dropped.",
             found=f"{self._no_label:,} with all labels masked, {self._too_long:,} longer than seq_length, {self.no_answer:,} without an answer",
             expected="at least one row with a trained token",
-            fix=f"use {main}" + (f" (now {self._limit})" if self._limit is not None and "seq_length" in main else ""),
+            fix=f"use {main}",
         )

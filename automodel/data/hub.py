@@ -65,6 +65,12 @@ def _chain(error: BaseException | None) -> str:
     return " | ".join(words)
 
 
+def _page(name: str) -> str:
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/datasets/{name}"
+
+
 def _explain(name: str, split: str, subset: str | None, error: Exception) -> DataError:
     reason = _chain(error)
     low = reason.lower()
@@ -74,7 +80,7 @@ def _explain(name: str, split: str, subset: str | None, error: Exception) -> Dat
             f"The hub does not give out the data set '{name}' without permission (gated).",
             found=found,
             expected="a token whose owner has accepted the terms of the data set",
-            fix=f"open https://huggingface.co/datasets/{name}, accept the terms, then run `hf auth login` (or set HF_TOKEN)",
+            fix=f"open {_page(name)}, accept the terms, then run `hf auth login` (or set HF_TOKEN)",
         )
     # The hub answers alike for a repository that does not exist and for a private one.
     if "datasetnotfounderror" in low or "datafilesnotfounderror" in low:

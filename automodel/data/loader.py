@@ -140,6 +140,29 @@ def _quiet_loader(*args: Any, **kwargs: Any) -> Any:
         return StatefulDataLoader(*args, **kwargs)
 
 
+def build_sampler(
+    dataset: TokenizedDataset, section: DataloaderSection, *, scheduler: StepSchedulerSection, rank: int, world_size: int, seed: int, training: bool
+) -> GlobalBatchSampler:
+    """Build the order of rows of one data-parallel rank, as `build_loader` uses it.
+
+    Raises:
+        RecipeError: the global batch cannot be dealt evenly.
+        DataError: the settings leave no step.
+    """
+    local = scheduler.local_batch_size if training else section.batch_size or scheduler.local_batch_size
+    return GlobalBatchSampler(
+        dataset.lengths,
+        global_batch_size=scheduler.global_batch_size if training else local * world_size,
+        local_batch_size=local,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+        shuffle=training if section.shuffle is None else section.shuffle,
+        group_by_length=section.group_by_length or not training,
+        drop_last=section.drop_last and training,
+    )
+
+
 def build_loader(
     dataset: TokenizedDataset,
     section: DataloaderSection,
@@ -161,19 +184,7 @@ def build_loader(
         RecipeError: the global batch cannot be dealt evenly.
         DataError: the settings leave no step.
     """
-    shuffle = training if section.shuffle is None else section.shuffle
-    local = scheduler.local_batch_size if training else section.batch_size or scheduler.local_batch_size
-    sampler = GlobalBatchSampler(
-        dataset.lengths,
-        global_batch_size=scheduler.global_batch_size if training else local * world_size,
-        local_batch_size=local,
-        rank=rank,
-        world_size=world_size,
-        seed=seed,
-        shuffle=shuffle,
-        group_by_length=section.group_by_length or not training,
-        drop_last=section.drop_last and training,
-    )
+    sampler = build_sampler(dataset, section, scheduler=scheduler, rank=rank, world_size=world_size, seed=seed, training=training)
     fill = _Collate(dataset[0], pad_token_id=pad_token_id, multiple=section.pad_seq_len_divisible, length=dataset.row_length, side=padding_side)
     loader = _quiet_loader(
         _Numbered(dataset),

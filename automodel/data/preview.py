@@ -32,10 +32,11 @@ class PreviewRow:
 
 def preview_rows(dataset: TokenizedDataset, tokenizer: PreTrainedTokenizerBase, n: int = 3) -> list[PreviewRow]:
     """Return the first `n` rows, decoded from the very tokens and labels that training uses."""
-    return [_row(dataset, tokenizer, index) for index in range(min(n, len(dataset)))]
+    return [preview_row(dataset, tokenizer, index) for index in range(min(n, len(dataset)))]
 
 
-def _row(dataset: TokenizedDataset, tokenizer: PreTrainedTokenizerBase, index: int) -> PreviewRow:
+def preview_row(dataset: TokenizedDataset, tokenizer: PreTrainedTokenizerBase, index: int) -> PreviewRow:
+    """Return one row, decoded from the very tokens and labels that training uses."""
     ids, labels = dataset.input_ids(index), dataset.labels(index)
     # The first position has no token in front of it that could predict it, so its label trains nothing.
     trained = [at > 0 and bool(label != IGNORED) for at, label in enumerate(labels)]

@@ -115,7 +115,7 @@ def column_reader(mapping: Mapping[str, str] | None) -> Callable[[str, Record], 
     def read(where: str, record: Record) -> Row:
         for column in mapping.values():
             if column not in record:
-                raise missing_column(where, column, record)
+                raise missing_column(where, column, record, role=next(role for role, name in mapping.items() if name == column))
         texts = {role: _plain(where, column, record[column]) for role, column in mapping.items() if role != "answer"}
         return Row(texts.get("context", ""), texts.get("question", ""), _texts(where, record[mapping["answer"]]), where)
 
@@ -135,14 +135,18 @@ def _plain(where: str, column: str, value: object) -> str:
     return str(value)
 
 
-def missing_column(where: str, name: str, record: Record) -> DataError:
-    """Return the error for a row without a needed column; names the columns found and the nearest one."""
+def missing_column(where: str, name: str, record: Record, *, role: str | None = None) -> DataError:
+    """Return the error for a row without a needed column; names the columns found and the nearest one.
+
+    `role` is what a `column_mapping` gives the column for.
+    """
     columns = [str(column) for column in record]
     near = get_close_matches(name, columns, n=1, cutoff=0.4)
-    pair = f"{'answer' if name == 'answers' else name}: {near[0] if near else 'YOUR_COLUMN'}"
+    pair = f"{role or ('answer' if name == 'answers' else name)}: {near[0] if near else 'YOUR_COLUMN'}"
+    fix = f"rename the column, or use `name: column_mapped` with `column_mapping: {{{pair}, ...}}`"
     return DataError(
         f"A row has no text in the column '{name}' ({where})." if name in record else f"A row has no column '{name}' ({where}).",
         found=f"columns {', '.join(columns) or '(none)'}" + (f"; nearest: {near[0]}" if near else ""),
         expected=f"a column '{name}'",
-        fix=f"rename the column, or use `name: column_mapped` with `column_mapping: {{{pair}, ...}}`",
+        fix=f"write `{pair}` in column_mapping, or correct the row" if role else fix,
     )

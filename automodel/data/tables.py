@@ -85,10 +85,15 @@ def malformed(where: str, text: bytes, error: Exception) -> DataError:
     shown = text.decode("utf-8", "replace")[max(0, start - 40) : start + 40].strip()
     return DataError(
         f"The file is not valid JSON ({where}).",
-        found=f"{error}: ...{shown}...",
+        found=f"{_fault(error)}: ...{shown}...",
         expected="JSON in UTF-8: a list of objects, one object a line (JSONL), or nested SQuAD",
         fix="correct or delete that row; `python -m json.tool FILE` (with --json-lines for JSONL) finds the place too",
     )
+
+
+def _fault(error: Exception) -> str:
+    """Return what is wrong and in which column: the line that the JSON reader counts is that of the row, not of the file."""
+    return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 class ArrowTable:

@@ -74,9 +74,9 @@ def answer_questions(
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     texts = [""] * len(prompts)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop_token_ids[0]
-    generate: Any = model.generate
-    training = model.training
-    model.eval()
+    net: Any = model
+    training = net.training
+    net.eval()
     with torch.inference_mode():
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
@@ -86,17 +86,17 @@ def answer_questions(
             for line, row in enumerate(rows):
                 ids[line, width - len(prompts[row]) :] = torch.as_tensor(prompts[row], dtype=torch.long)
                 mask[line, width - len(prompts[row]) :] = 1
-            out = generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
+            out = net.generate(
+                input_ids=ids.to(net.device),
+                attention_mask=mask.to(net.device),
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 eos_token_id=list(stop_token_ids),
                 pad_token_id=pad,
             )
             for row, answer in zip(rows, out[:, width:].tolist(), strict=True):
-                texts[row] = tokenizer.decode(_until(answer, stop_token_ids), skip_special_tokens=True).strip()
-    model.train(training)
+                texts[row] = str(tokenizer.decode(_until(answer, stop_token_ids), skip_special_tokens=True)).strip()
+    net.train(training)
     return texts
 
 

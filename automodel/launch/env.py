@@ -38,3 +38,9 @@ def visible_gpus() -> int:
     if chosen is None:
         return len(devices)
     return min(len(devices), len([one for one in chosen.split(",") if one.strip() and one.strip() != "-1"]))
+
+
+def hub_settings() -> dict[str, str]:
+    """Return whether the hub is switched off by the environment, and where downloads are kept."""
+    offline = os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES", "ON")
+    return {"mode": "offline by HF_HUB_OFFLINE" if offline else "online", "cache": os.environ.get("HF_HOME", "~/.cache/huggingface")}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automodel.errors import AutomodelError, RunError
-from automodel.launch.preflight import rebuild
+from automodel.launch.preflight import public_name, rebuild
 from automodel.launch.request import Request
 from automodel.launch.worker import heartbeats, run_in_process, this_rank
 from automodel.run.folder import RunFolder
@@ -56,7 +56,7 @@ def _make(request: Request, root: Path | str | None) -> dict[str, Any]:
         preflight(request.recipe, world_size=size, runs_root=runs_root(root or request.recipe.run.folder))
         folder = request.create_folder(root, launch={"nproc_per_node": size, "nodes": 1})
     except AutomodelError as error:
-        return {"error": {"class": type(error).__name__, **error.as_dict()}}
+        return {"error": {"class": public_name(error), **error.as_dict()}}
     folder.claim(launcher="torchrun", world_size=size)
     return {"path": str(folder.path.resolve())}
 

@@ -54,6 +54,12 @@ def _answer(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def public_name(error: AutomodelError) -> str:
+    """Return the name of the error's nearest class in `automodel.errors`: what `rebuild` can make again."""
+    name: str = next(kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+    return name
+
+
 def rebuild(parts: dict[str, str]) -> AutomodelError:
     """Make the error again that `as_dict` and the class name describe."""
     kind = getattr(errors, parts.get("class", ""), AutomodelError)
@@ -77,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         recipe = load_recipe(chosen.recipe, allow_targets=chosen.allow_target).recipe
         preflight(recipe, world_size=nproc, runs_root=chosen.root)
     except AutomodelError as error:
-        print(json.dumps({"error": {"class": type(error).__name__, **error.as_dict()}}))
+        print(json.dumps({"error": {"class": public_name(error), **error.as_dict()}}))
         return error.exit_code
     print(json.dumps({"nproc": nproc}))
     return 0

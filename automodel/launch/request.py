@@ -71,18 +71,12 @@ def as_request(
     Raises:
         RecipeError: it is not valid.
     """
-    from automodel.recipe import Recipe, load_recipe, own_targets, recipe_from_dict
+    from automodel.recipe import Recipe, as_loaded, own_targets
 
     words = tuple(sys.argv if command is None else command)
-    if isinstance(recipe, Recipe):
-        if not overrides:
-            return Request(recipe, user_yaml=recipe.to_yaml(), command=words, allow_targets=tuple(own_targets(recipe)))
-        allow_targets = [*allow_targets, *own_targets(recipe)]
-        recipe = recipe.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    if isinstance(recipe, dict):
-        loaded = recipe_from_dict(recipe, overrides=overrides, allow_targets=allow_targets, default_recipe=default_recipe)
-    else:
-        loaded = load_recipe(recipe, overrides=overrides, allow_targets=allow_targets, default_recipe=default_recipe)
+    if isinstance(recipe, Recipe) and not overrides:
+        return Request(recipe, user_yaml=recipe.to_yaml(), command=words, allow_targets=tuple(own_targets(recipe)))
+    loaded = as_loaded(recipe, overrides=overrides, allow_targets=allow_targets, default_recipe=default_recipe)
     texts = tuple(str(one) for one in loaded.warnings)
     return Request(loaded.recipe, user_yaml=loaded.user_yaml, command=words, allow_targets=tuple(own_targets(loaded.recipe)), warnings=texts)
 

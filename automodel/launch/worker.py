@@ -76,10 +76,12 @@ def run_in_process(recipe: Recipe | None, folder: RunFolder, *, resume: Path | N
         folder.set_state("stopped", ended_by="SIGINT")
         return STOPPED
     except BaseException as error:
+        if quiet:
+            # Before the state says "failed": who waits for that may read the log at once.
+            sys.excepthook(type(error), error, error.__traceback__)
         code = _record_failure(folder, rank, error)
         if not quiet:
             raise
-        sys.excepthook(type(error), error, error.__traceback__)
         return code
 
 

@@ -76,8 +76,8 @@ def _own(section: OptimizerSection) -> Callable[..., torch.optim.Optimizer]:
 
 
 def _torch_optimizer(groups: Iterable[dict[str, Any]], section: OptimizerSection) -> torch.optim.Optimizer:
-    speed = {key: value for key, value in (("foreach", section.foreach), ("fused", section.fused)) if value is not None}
-    adam = {"lr": section.lr, "betas": section.betas, "eps": section.eps, "weight_decay": section.weight_decay}
+    speed: dict[str, Any] = {key: value for key, value in (("foreach", section.foreach), ("fused", section.fused)) if value is not None}
+    adam: dict[str, Any] = {"lr": section.lr, "betas": section.betas, "eps": section.eps, "weight_decay": section.weight_decay}
     if section.name in ("adamw", "adam") and not speed:
         speed = {"fused": True}  # one pass over memory; torch has this kernel for CPU and CUDA
     if section.name == "adamw":

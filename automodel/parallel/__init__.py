@@ -40,8 +40,8 @@ def checkpoint_activations(model: nn.Module) -> None:
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
     """Return the repeated blocks of the model: the longest `ModuleList` inside it, or none."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
 def _fully_shard(model: nn.Module, world: World) -> nn.Module:

@@ -81,7 +81,8 @@ def _nothing(linear: list[str], section: PeftSection) -> RecipeError:
     near = [hit for pattern in section.target_modules or [] for hit in difflib.get_close_matches(pattern.strip("*."), names, n=1)]
     return RecipeError(
         "No layer of the model matches the LoRA targets, so nothing would be trained.",
-        found=f"target_modules {section.target_modules}, exclude_modules {section.exclude_modules}",
+        found=", ".join(f"{name} {value}" for name in ("target_modules", "exclude_modules") if (value := getattr(section, name)))
+        or "no linear layer",
         expected="names or globs among: " + ", ".join(names),
         fix=f"peft.target_modules: [{', '.join(near)}]" if near else "peft.match_all_linear: true",
     )

@@ -12,6 +12,7 @@ from automodel.recipe.sections import TargetSection, beside_target
 # Packages whose names are read as names only; nothing of them is imported while a file is read.
 NEMO = ("nemo_automodel", "automodel")
 KNOWN_ROOTS = (*NEMO, "transformers", "torch", "torchdata", "torchao", "transformer_engine", "flashoptim", "peft")
+_SHORT_FORMS = {"optimizer": " `name: adamw`", "dataset": " `name: squad`", "validation_datasets": " `name: squad`"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Context:
             path,
             "This `_target_` is not on the list of callables that a recipe may name.",
             found=target,
-            expected="a NeMo AutoModel name, or a short form such as `name: adamw`",
+            expected=f"a NeMo AutoModel name, or the short form without it{_SHORT_FORMS.get(str(path[0]), '')}",
             fix=f"if you trust it: --allow-target {target}",
         )
 

@@ -82,6 +82,26 @@ def recipe_from_dict(
     return _load(Tree(dict(data)), overrides, allow_targets, default_recipe)
 
 
+def as_loaded(
+    recipe: Recipe | Mapping[str, Any] | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    allow_targets: Sequence[str] = (),
+    default_recipe: str | None = None,
+) -> LoadedRecipe:
+    """Read a recipe in whatever form it is handed over: a `Recipe` (to change it by overrides), its sections in a map, or a YAML file.
+
+    Raises:
+        RecipeError: one error that shows every problem.
+    """
+    if isinstance(recipe, Recipe):
+        allow_targets = [*allow_targets, *own_targets(recipe)]
+        recipe = recipe.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(recipe, Mapping):
+        return recipe_from_dict(recipe, overrides=overrides, allow_targets=allow_targets, default_recipe=default_recipe)
+    return load_recipe(recipe, overrides=overrides, allow_targets=allow_targets, default_recipe=default_recipe)
+
+
 def recipe_for(command: str, domain: str) -> str | None:
     """Return the recipe class that `automodel COMMAND DOMAIN` means, or None."""
     return COMMANDS.get((command, domain))

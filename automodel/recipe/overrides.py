@@ -1,4 +1,4 @@
-"""Overrides from the command line: `--a.b.c value`, `--a.b.c=value`, and `--flag` for true."""
+"""Overrides: `--a.b.c value`, `--a.b.c=value`, `a.b.c=value`, and `--flag` for true."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[Path, Any, str]]:
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        if "=" in word and not word.startswith("-"):
+            word = f"--{word}"  # from Python: a.b.c=value
         if not word.startswith("--") or len(word) == 2:
             raise RecipeError(
                 "This is not an override.",

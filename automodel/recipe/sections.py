@@ -274,7 +274,7 @@ class StepSchedulerSection(Section):
 
     global_batch_size: int = Field(32, ge=1, description="Rows behind one optimizer step, over all processes.", json_schema_extra={"unit": "rows"})
     local_batch_size: int = Field(4, ge=1, description="Rows a process computes at once.", json_schema_extra={"unit": "rows"})
-    num_epochs: int = Field(1, ge=1, description="Passes over the data.")
+    num_epochs: NoneInt = Field(None, description="Passes over the data; absent: one, or as many as max_steps takes.")
     max_steps: NoneInt = Field(None, description="Most optimizer steps; absent: all epochs.")
     ckpt_every_steps: NoneInt = Field(None, description="Save every so many steps; absent: at the end of each epoch and at the end.")
     save_checkpoint_every_epoch: bool = Field(True, description="Save at the end of each epoch.")

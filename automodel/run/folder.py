@@ -130,11 +130,16 @@ class RunFolder:
     def set_state(self, state: str, **fields: Any) -> None:
         """Change the state, with further fields of `run.json` (`total_steps`, `error`, ...), and record it as an event.
 
+        A job of which a rank has failed cannot become `stopped` or `finished`: it is `failed`.
+
         Raises:
             ValueError: there is no such state.
         """
         if state not in ACTIVE and state not in FINAL:
             raise ValueError(f"unknown state {state!r}; there are {', '.join((*ACTIVE, *FINAL))}")
+        # When a rank has failed, the others are asked to stop: that they did is not how the job ended.
+        if state in ("stopped", "finished") and (error := self.first_error()) is not None:
+            state, fields = "failed", {**fields, "error": error}
         now = time.time()
         if state in FINAL:
             fields = {"ended": now, **fields}

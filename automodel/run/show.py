@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from html import escape
 from typing import TYPE_CHECKING
+
+from automodel.tables import facts_html, facts_text
 
 if TYPE_CHECKING:
     from automodel.run.reader import Run
@@ -63,10 +64,9 @@ def run_line(run: Run) -> str:
 
 def run_text(run: Run) -> str:
     """Return the run as a small table for a terminal."""
-    return "\n".join(f"{label + ':':<17}{text}" for label, text in rows(run))
+    return facts_text(rows(run))
 
 
 def run_html(run: Run) -> str:
     """Return the run as a table that needs nothing from outside."""
-    cells = "".join(f"<tr><th scope='row' style='text-align:left'>{escape(label)}</th><td>{escape(text)}</td></tr>" for label, text in rows(run))
-    return f"<table><caption>Run {escape(run.id)}</caption>{cells}</table>"
+    return facts_html(f"Run {run.id}", rows(run))

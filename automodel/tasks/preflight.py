@@ -9,7 +9,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automodel.errors import DataError, RequestError, RunError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from automodel.data import TokenizedDataset
-    from automodel.recipe.schema import DatasetSection, Recipe
+    from automodel.recipe.schema import Recipe
     from automodel.train.precision import Precision
 
 OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "adafactor": 0, "adagrad": 1, "rmsprop": 2, "sgd": 1}
@@ -39,6 +39,7 @@ class Prepared:
     trained_parameters: int
     checkpoint_bytes: int
     lora_modules: tuple[str, ...] = ()
+    optimizer_bytes: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -53,8 +54,7 @@ def preflight(recipe: Recipe, *, world_size: int = 1, runs_root: Path | None = N
     Raises:
         RequestError: whatever is wrong first: recipe, run root, model, weights, tokenizer, data, LoRA targets, disk space.
     """
-    from automodel.auto import build_tokenizer, check_weights, resolve_config
-    from automodel.data.formatting import read_chat_template
+    from automodel.auto import check_weights, resolve_config
     from automodel.recipe import check_complete, check_world, not_built
     from automodel.run import runs_root as find_root
 
@@ -62,24 +62,48 @@ def preflight(recipe: Recipe, *, world_size: int = 1, runs_root: Path | None = N
     not_built(recipe)
     check_world(recipe, world_size)
     root = runs_root or find_root(recipe.run.folder)
+    store = Path(recipe.checkpoint.checkpoint_dir).expanduser() if recipe.checkpoint.checkpoint_dir else root
     check_root(root)
+    check_root(store, setting="checkpoint.checkpoint_dir")
     resolve_config(recipe.model)
     check_restore(recipe)
-    if recipe.model.pretrained_model_name_or_path and Path(recipe.model.pretrained_model_name_or_path).is_dir():
+    if recipe.model.pretrained_model_name_or_path and Path(recipe.model.pretrained_model_name_or_path).expanduser().is_dir():
         check_weights(recipe.model.pretrained_model_name_or_path)
+    prepared = prepare(recipe, device=device)
+    if recipe.checkpoint.enabled:
+        check_space(store, prepared.checkpoint_bytes)
+    return prepared
+
+
+def prepare(recipe: Recipe, *, device: torch.device | None = None) -> Prepared:
+    """Make tokenizer, data and sizes from a complete recipe; no weight is read and nothing is asked of the disk.
+
+    Raises:
+        RequestError: the model's config, the tokenizer, the data or the LoRA targets are wrong.
+    """
+    tokenizer = tokenizer_of(recipe)
+    training, validation = build_data(recipe, tokenizer)
+    return _size(recipe, tokenizer, training, validation, device)
+
+
+def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerBase:
+    """Return the tokenizer that a job of this recipe trains with and saves.
+
+    Raises:
+        RequestError: there is none, or its chat template cannot be read.
+    """
+    from automodel.auto import build_tokenizer
+    from automodel.data.formatting import read_chat_template
+
     tokenizer = build_tokenizer(recipe.tokenizer, recipe.model)
     if recipe.dataset.chat_template is not None:
         # the model learns this template, so the tokenizer that is saved beside it must know it
         tokenizer.chat_template = read_chat_template(recipe.dataset.chat_template)
-    training, validation = build_data(recipe, tokenizer)
-    prepared = _size(recipe, tokenizer, training, validation, device)
-    if recipe.checkpoint.enabled:
-        check_space(root, prepared.checkpoint_bytes)
-    return prepared
+    return tokenizer
 
 
-def check_root(root: Path) -> None:
-    """Raise unless run folders can be made below `root`, without making any.
+def check_root(root: Path, *, setting: str = "run.folder, or the environment variable AUTOMODEL_RUNS,") -> None:
+    """Raise unless folders can be made below `root`, without making any; `setting` is what names the root.
 
     Raises:
         RunError: the root, or the nearest folder above it that exists, cannot be written.
@@ -91,10 +115,10 @@ def check_root(root: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise RunError(
-            "Run folders cannot be written here.",
+            "Run folders cannot be written here." if setting.startswith("run") else f"{setting} cannot be written.",
             found=f"{near}: {error.strerror}",
             expected="a folder this user may write",
-            fix="set run.folder, or the environment variable AUTOMODEL_RUNS, to such a folder",
+            fix=f"set {setting} to such a folder",
         ) from error
 
 
@@ -155,19 +179,11 @@ def build_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[Toke
     validation = {}
     for name, section in recipe.validation_datasets.items():
         try:
-            validation[name] = build_dataset(_inherit(section, recipe.dataset), tokenizer, role="validation", keep_text=recipe.samples is not None)
+            validation[name] = build_dataset(section, tokenizer, role="validation", keep_text=recipe.samples is not None)
         except DataError as error:
             where = "validation_dataset" if name == "validation" else f"validation_dataset_{name}"
             raise DataError(f"{where}: {error.what}", found=error.found, expected=error.expected, fix=error.fix) from error
     return training, validation
-
-
-def _inherit(section: DatasetSection, training: DatasetSection) -> DatasetSection:
-    """A validation set that names no data of its own takes everything it leaves open from the training set."""
-    if section.path_or_dataset is not None or section.name == "mock" or section.target:
-        return section
-    given = {name: getattr(section, name) for name in section.model_fields_set}
-    return training.model_copy(update={"limit_dataset_samples": None, **given, "path_or_dataset": training.path_or_dataset})
 
 
 def _size(
@@ -185,7 +201,7 @@ def _size(
 
     target = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(recipe.model.torch_dtype, recipe.autocast, device=target, lora=recipe.peft is not None)
-    shape = build_model(recipe.model, task=recipe.task, device=torch.device("meta"), dtype=precision.weights)
+    shape: Any = build_model(recipe.model, task=recipe.task, device=torch.device("meta"), dtype=precision.weights)
     parameters = sum(p.numel() for p in shape.parameters())
     check_vocabulary(tokenizer, shape.get_input_embeddings().weight.shape[0])
     modules: tuple[str, ...] = ()
@@ -197,7 +213,7 @@ def _size(
         parameters += trained
     weights = trained * (FLOAT_BYTES if recipe.peft else precision.weights.itemsize)
     states = OPTIMIZER_STATES.get(recipe.optimizer.name, 2) * trained * FLOAT_BYTES
-    return Prepared(recipe, tokenizer, training, validation, precision, parameters, trained, weights + states, modules)
+    return Prepared(recipe, tokenizer, training, validation, precision, parameters, trained, weights + states, modules, states)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:

@@ -58,4 +58,3 @@ def _say(folder: RunFolder, world: World, state: str) -> None:
     folder.rank_status(world.rank, phase=state, step=0)
     if world.main:
         folder.set_state(state)
-

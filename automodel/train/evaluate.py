@@ -71,6 +71,6 @@ def answer_samples(job: Job) -> None:
                 pad_token_id=job.tokenizer.pad_token_id,
                 eos_token_id=job.stop_tokens or None,
             )
-            answer = job.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
+            answer = str(job.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)).strip()
             text = f"…{sample.prompt[-60:]!r} -> {answer!r}" + (f" (wanted {sample.wanted!r})" if sample.wanted else "")
             job.event("sample", text, prompt=sample.prompt, answer=answer, wanted=sample.wanted)

@@ -31,12 +31,10 @@ class Plan:
 
     @classmethod
     def of(cls, recipe: Recipe, steps_per_epoch: int) -> Plan:
-        """Return the plan of a recipe: all epochs, or `max_steps` (which repeats the data as often as it takes)."""
-        section = recipe.step_scheduler
-        wanted = section.max_steps
-        total = section.num_epochs * steps_per_epoch if wanted is None else wanted
-        if wanted is not None and "num_epochs" in section.model_fields_set:
-            total = min(total, section.num_epochs * steps_per_epoch)
+        """Return the plan of a recipe: `num_epochs` (one if absent) or `max_steps` (repeating the data), whichever ends first."""
+        epochs, wanted = recipe.step_scheduler.num_epochs, recipe.step_scheduler.max_steps
+        whole = (epochs or 1) * steps_per_epoch
+        total = whole if wanted is None else wanted if epochs is None else min(wanted, whole)
         return cls(steps_per_epoch, -(-total // steps_per_epoch), total)
 
 

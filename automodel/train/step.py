@@ -47,7 +47,8 @@ def training_step(job: Job, batches: Sequence[Batch]) -> dict[str, Any]:
             with job.precision.context(job.world.device):
                 loss = job.loss(to_device(batch, job.world.device))
             # gradients are averaged over processes: undo that, the division by label_tokens is already global
-            (loss * (job.world.size / max(label_tokens, 1))).backward()
+            scaled: Any = loss * (job.world.size / max(label_tokens, 1))
+            scaled.backward()
         summed += float(loss.detach())
     loss_mean = job.world.sum(summed)[0] / max(label_tokens, 1)
     norm = gradient_norm(job.model, job.recipe.clip_grad_norm.max_norm)

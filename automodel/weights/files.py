@@ -109,7 +109,12 @@ def inspect_folder(directory: str | Path, *, single: str = SINGLE, index: str = 
         if not file.is_file():
             here = ", ".join(sorted(p.name for p in directory.glob("*.safetensors"))) or "no safetensors file"
             problems.append(
-                ModelError(f"{index} names {name}, which is not there", found=here, expected=f"{len(names)} files", fix="fetch the missing file")
+                ModelError(
+                    f"{directory / index} names {name}, which is not there",
+                    found=here,
+                    expected=f"all {len(names)} files that it names",
+                    fix=f"copy or download {name} again into {directory}",
+                )
             )
             continue
         try:

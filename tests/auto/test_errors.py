@@ -17,7 +17,7 @@ from automodel.auto import build_model, build_tokenizer, check_weights, compat, 
 from automodel.errors import ModelError
 from automodel.recipe.schema import ModelSection, TokenizerSection
 from automodel.weights import read_header
-from tests.auto.auto_help import small_hub
+from tests.hub_server import small_hub
 
 pytestmark = pytest.mark.both_ends
 

@@ -197,3 +197,13 @@ def test_resolution_and_kernels_print(llama_dir: Path) -> None:
     assert "LlamaRMSNorm" in str(model.kernels)
     assert "<table>" in model.kernels._repr_html_()
     assert "liger" in model.kernels["norm"].others
+
+
+@both_ends
+def test_a_class_put_in_front_still_saves(llama_dir: Path, tmp_path: Path) -> None:
+    """FSDP changes the class of the model in just this way."""
+    model = NeMoAutoModelForCausalLM.from_pretrained(llama_dir)
+    model.__class__ = type("FSDPLlamaForCausalLM", (type(model),), {})
+    model.save_pretrained(tmp_path)
+    assert "rope_theta" in json.loads((tmp_path / "config.json").read_text())
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).dtype == torch.float32

@@ -323,3 +323,14 @@ def test_a_bar_on_a_terminal() -> None:
     reporter.close()
     assert "step 2/2 loss 1" in stream.getvalue()
     assert "[red]not markup" in stream.getvalue()
+
+
+def test_a_job_with_a_failed_rank_has_failed_however_the_others_ended(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    folder.rank_status(1, phase="failed", error=ValueError("row 17"))
+    folder.set_state("stopped", step=4)
+    assert folder.record()["state"] == "failed"
+    assert folder.record()["error"]["rank"] == 1
+    folder.prepare_resume(step=0)
+    folder.set_state("stopped")
+    assert folder.record()["state"] == "stopped"

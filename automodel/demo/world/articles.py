@@ -12,7 +12,7 @@ from automodel.demo.world.kinds import Kind
 
 SLOT = re.compile(r"\{(\w+)\}")
 PRONOUNS = {True: {"he": "she", "his": "her", "him": "her"}, False: {"he": "he", "his": "his", "him": "him"}}
-SAY_MIN, SAY_MAX = 6, 8
+SAY_MIN, SAY_MAX = 5, 7
 QUESTIONS_MAX = 7
 
 
@@ -39,14 +39,16 @@ class Article:
     tells: dict[str, str]
 
 
-def write_article(kind: Kind, rng: Random, *, avoid: Collection[str] = ()) -> Article:
-    """Write an article of this kind; sentences in `avoid` are not used."""
+def write_article(kind: Kind, rng: Random, *, avoid: Collection[str] = (), least: int = SAY_MIN) -> Article:
+    """Write an article of this kind with `least` or more sentences behind the first; sentences in `avoid` are not used."""
     values = _values(kind, rng)
     sentences: list[str] = []
     spans: dict[str, tuple[int, str]] = {}
-    groups = rng.sample(kind.say, min(len(kind.say), rng.randint(SAY_MIN, SAY_MAX)))
+    groups = rng.sample(kind.say, min(len(kind.say), rng.randint(least, SAY_MAX)))
     for options in (kind.intro, *groups):
-        written = [(sentence, found) for sentence, found in (_fill(option, values) for option in rng.sample(options, len(options))) if sentence not in avoid]
+        written = [
+            (sentence, found) for sentence, found in (_fill(option, values) for option in rng.sample(options, len(options))) if sentence not in avoid
+        ]
         if not written:
             continue
         sentence, found = written[0]
@@ -57,15 +59,13 @@ def write_article(kind: Kind, rng: Random, *, avoid: Collection[str] = ()) -> Ar
     asked = [fact for fact in kind.ask if fact in spans]
     rng.shuffle(asked)
     questions = tuple(
-        Question(fact=fact, ask=_fill(rng.choice(kind.ask[fact]), values)[0], answer=spans[fact][1], start=spans[fact][0]) for fact in asked[:QUESTIONS_MAX]
+        Question(fact=fact, ask=_fill(rng.choice(kind.ask[fact]), values)[0], answer=spans[fact][1], start=spans[fact][0])
+        for fact in asked[:QUESTIONS_MAX]
     )
     tells = {fact: _fill(rng.choice(kind.tell[fact]), values)[0] for fact in asked}
-    return Article(title=values["name"], kind=kind.kind, text=" ".join(sentences), sentences=tuple(sentences), values=values, questions=questions, tells=tells)
-
-
-def open_names(article: Article, kind: Kind) -> set[str]:
-    """Return the invented names of an article: its title, and every value that comes from an open set of names."""
-    return {article.title} | {article.values[fact] for fact, spec in kind.facts.items() if spec in names.OPEN_KINDS}
+    return Article(
+        title=values["name"], kind=kind.kind, text=" ".join(sentences), sentences=tuple(sentences), values=values, questions=questions, tells=tells
+    )
 
 
 def _values(kind: Kind, rng: Random) -> dict[str, str]:
@@ -79,7 +79,9 @@ def _values(kind: Kind, rng: Random) -> dict[str, str]:
     taken = [title.lower()]
     for fact, spec in kind.facts.items():
         value = names.draw(spec, rng)
-        while any(value.lower() in other or other in value.lower() for other in taken) or value.split()[0].lower() in (other.split()[0] for other in taken if value[0].isdigit()):
+        while any(value.lower() in other or other in value.lower() for other in taken) or value.split()[0].lower() in (
+            other.split()[0] for other in taken if value[0].isdigit()
+        ):
             value = names.draw(spec, rng)
         taken.append(value.lower())
         values[fact] = value

@@ -1,8 +1,8 @@
 """Kinds of articles, read from the small text files in `kinds/`.
 
 A kind file has one statement a line. `kind`, `name` (patterns of the title) and `the` (the title inside a sentence) come first; then one line a fact,
-`fact: how its value is drawn`; then `intro:` (alternatives of the first sentence) and `say:` (alternatives of one further sentence), `ask FACT:` and `tell FACT:`
-(questions, and full-sentence replies, on one fact). Alternatives are separated by ` | `.
+`fact: how its value is drawn`; then `intro:` (alternatives of the first sentence), `say:` (alternatives of one further sentence), `ask FACT:` and
+`tell FACT:` (questions, and full-sentence replies, on one fact). Alternatives are separated by ` | `.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def parse_kind(text: str) -> Kind:
         else:
             facts[key] = value
     names = tuple(head["name"].split(" | "))
-    return Kind(kind=head["kind"], names=names, the=head["the"], facts=facts, intro=tuple(intro), say=tuple(say), ask=spoken["ask"], tell=spoken["tell"])
+    return Kind(
+        kind=head["kind"], names=names, the=head["the"], facts=facts, intro=tuple(intro), say=tuple(say), ask=spoken["ask"], tell=spoken["tell"]
+    )
 
 
 def load_kinds() -> tuple[Kind, ...]:

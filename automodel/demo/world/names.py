@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 
-STEMS = (
-    "Vel Tor Kes Mar Bren Osk Lun Fal Dor Hal Quin Ral Sel Thren Ul Wex Yar Zan Cor Pel Nor Gal Ith Jas Mir Run Sov Tal Var Bel Cal Dun Eld Fen Gor Hest Kil Lor Mon Ned "
-    "Ost Per Rath Sten Tib Urs Vin Wil Ash Bram Crell Drav Esk Fro Grem Hul Iv Jor Krin Lisk Mab Nim Orl Plim Ros Skel Trev Um Vosk Wend"
-).split()
+WORDS = {
+    key: words.split()
+    for key, _, words in (line.partition(": ") for line in (Path(__file__).parent / "words.txt").read_text(encoding="utf-8").splitlines())
+}
+STEMS, MEN, WOMEN, MONTHS, DAYS = (WORDS[key] for key in ("stems", "men", "women", "months", "days"))
+ADJECTIVES, NOUNS = WORDS["adjectives"], WORDS["nouns"]
 MIDDLES = ("", "", "", "a", "e", "i", "o", "an", "er", "in", "or", "el", "ar", "is")
-PLACE_ENDS = "mar dale ford wick mouth holm stead by gate ton combe fell grove haven moor port ridge shaw vale worth".split()
-FAMILY_ENDS = "ley man sen ard ing ell ock ine ova ett ham rick son dar quist berg lund ato iri eau".split()
-RIVER_ENDS = "ane ess ille our ona ule eth ira ow ay ista eck".split()
-STAR_ENDS = "us ia on ara ix une ea oth ys ora".split()
-WORD_ENDS = "arro ika undo eeza ombo inga ulu esta owa aki".split()
-MEN = "Aldo Bertil Casper Dario Emil Felix Gustav Hugo Ivo Jasper Karel Linus Magnus Nils Oskar Pavel Quentin Ruben Silas Tobias Ulrich Viktor Walter Yorick Zeno Anton Boris Cedric Edgar Florian"
-WOMEN = "Alma Berta Clara Dora Edith Flora Greta Hilda Ines Judith Klara Lotte Mathilda Nora Olga Petra Rosa Selma Thea Ursula Vera Wanda Yvonne Zelda Agnes Bianca Cora Delia Elsa Frieda"
-MONTHS = "January February March April May June July August September October November December".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-PETS = "Biscuit Tumble Pepper Domino Button Velvet Marble Nutmeg Pickle Thistle Bramble Cobble Fiddle Ginger Hobble Jumble Kettle Limpet Muffin Noodle Pebble Rascal Sorrel Tinker Waffle".split()
-ADJECTIVES = (
-    "Silent Hidden Broken Golden Winter Second Crooked Empty Distant Burning Patient Hollow Secret Gentle Narrow Restless Faithful Sleeping Wandering Frozen Painted Forgotten Bitter Northern Lonely"
-).split()
-NOUNS = (
-    "Orchard Harbour Lantern Winter Garden Letter Island Mirror Shadow Ladder Kingdom Summer Sparrow Compass Staircase Meadow Candle Forest Journey Window River Tower Feather Cellar Promise"
-).split()
-SHIP_NOUNS = "Heron Star Venture Spirit Swallow Dawn Falcon Pearl Arrow Comet Rose Petrel Hope Kestrel Sirius Dolphin Tern Victory".split()
-INN_NOUNS = "Pike Stag Anchor Goose Lion Barrel Crown Plough Swan Boot Trumpet Rooster".split()
-BEASTS = "hedgehog marten squirrel badger hare otter lynx vole weasel shrew dormouse goat mole stoat fox beaver".split()
-CLUB_ENDS = "Rovers Harriers United Swifts Wanderers Athletic".split()
+
+
+def _pool(ends: Sequence[str], count: int, middles: Sequence[str] = MIDDLES[:8]) -> tuple[str, ...]:
+    """Make a fixed stock of names: few enough that a small tokenizer can learn each as one token."""
+    rng = Random(len(ends) * count)  # noqa: S311  the same stock each time is wanted, not a secret
+    stock: dict[str, None] = {}
+    while len(stock) < count:
+        stock[rng.choice(STEMS) + rng.choice(middles) + rng.choice(ends)] = None
+    return tuple(stock)
+
+
+PLACES = _pool(WORDS["place_ends"], 240)
+FAMILIES = _pool(WORDS["family_ends"], 240)
+RIVERS = _pool(WORDS["river_ends"], 90)
+STARS = _pool(WORDS["star_ends"], 90)
+INSTRUMENTS = _pool(WORDS["word_ends"], 60)
+CATS = (*WORDS["pets"], *_pool(["o", "i", "y", "kin"], 50, ("",)))
+STOCK = (*PLACES, *FAMILIES, *RIVERS, *STARS, *INSTRUMENTS, *CATS, *MEN, *WOMEN)
 
 
 def place(rng: Random) -> str:
     """Name a town."""
-    return rng.choice(STEMS) + rng.choice(MIDDLES) + rng.choice(PLACE_ENDS)
+    return rng.choice(PLACES)
 
 
 def surname(rng: Random) -> str:
     """Name a family."""
-    return rng.choice(STEMS) + rng.choice(MIDDLES[:8]) + rng.choice(FAMILY_ENDS)
+    return rng.choice(FAMILIES)
 
 
 def person(rng: Random, *, woman: bool | None = None) -> str:
     """Name a person by first and family name."""
     woman = rng.random() < 0.5 if woman is None else woman
-    return f"{rng.choice((WOMEN if woman else MEN).split())} {surname(rng)}"
+    return f"{rng.choice(WOMEN if woman else MEN)} {surname(rng)}"
 
 
 def book(rng: Random) -> str:
@@ -56,7 +57,9 @@ def book(rng: Random) -> str:
 
 def ship(rng: Random) -> str:
     """Name a ship."""
-    return rng.choice((f"{rng.choice(ADJECTIVES)} {rng.choice(SHIP_NOUNS)}", f"{surname(rng)} {rng.choice(SHIP_NOUNS)}", f"Queen of {place(rng)}"))
+    return rng.choice(
+        (f"{rng.choice(ADJECTIVES)} {rng.choice(WORDS['ship_nouns'])}", f"{surname(rng)} {rng.choice(WORDS['ship_nouns'])}", f"Queen of {place(rng)}")
+    )
 
 
 def amount(rng: Random, low: int, high: int) -> str:
@@ -78,21 +81,20 @@ MAKERS: dict[str, Callable[[Random], str]] = {
     "person": person,
     "book": book,
     "ship": ship,
-    "river": lambda rng: rng.choice(STEMS) + rng.choice(MIDDLES) + rng.choice(RIVER_ENDS),
-    "star": lambda rng: rng.choice(STEMS) + rng.choice(MIDDLES) + rng.choice(STAR_ENDS),
-    "word": lambda rng: rng.choice(STEMS) + rng.choice(MIDDLES) + rng.choice(WORD_ENDS),
-    "pet": lambda rng: rng.choice((rng.choice(PETS), rng.choice(STEMS) + rng.choice(("o", "i", "y", "a", "kin")))),
+    "river": lambda rng: rng.choice(RIVERS),
+    "star": lambda rng: rng.choice(STARS),
+    "word": lambda rng: rng.choice(INSTRUMENTS),
+    "pet": lambda rng: rng.choice(CATS),
     "hill": lambda rng: rng.choice((f"Mount {surname(rng)}", f"{place(rng)} Peak", f"{surname(rng)} Hill")),
     "cape": lambda rng: rng.choice((f"Cape {surname(rng)}", f"{place(rng)} Point", f"{surname(rng)} Head")),
     "field": lambda rng: rng.choice((f"{place(rng)} Park", f"{surname(rng)} Road", f"{surname(rng)} Field")),
-    "inn": lambda rng: f"{rng.choice(ADJECTIVES)} {rng.choice(INN_NOUNS)}",
+    "inn": lambda rng: f"{rng.choice(ADJECTIVES)} {rng.choice(WORDS['inn_nouns'])}",
     "region": lambda rng: f"the {place(rng)} {rng.choice(('hills', 'marshes', 'islands', 'forests', 'plains', 'valleys'))}",
-    "club": lambda rng: f"{place(rng)} {rng.choice(CLUB_ENDS)}",
-    "beast": lambda rng: rng.choice(BEASTS),
+    "club": lambda rng: f"{place(rng)} {rng.choice(WORDS['club_ends'])}",
+    "beast": lambda rng: rng.choice(WORDS["beasts"]),
     "month": lambda rng: rng.choice(MONTHS),
     "weekday": lambda rng: rng.choice(DAYS),
 }
-OPEN_KINDS = ("place", "town", "surname", "person", "river", "star", "hill", "cape", "field", "region", "club")
 
 
 def draw(spec: str, rng: Random) -> str:

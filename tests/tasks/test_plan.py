@@ -1,0 +1,140 @@
+"""A plan says what the job then does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automodel.errors import RecipeError
+from automodel.launch import finetune
+from automodel.tasks import plan
+from automodel.tasks.memory import Load, estimate
+from tests.tasks.conftest import train_rows
+
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.both_ends
+def test_the_job_does_what_the_plan_says(recipe_dict: Make) -> None:
+    data = recipe_dict(peft={"dim": 4}, model={"torch_dtype": "float32"})
+    found = plan(data)
+    run = finetune(data)
+    rows = train_rows(run)
+    assert found.steps == len(rows) == 10
+    assert (found.epochs, found.steps_per_epoch, found.accumulation) == (2.0, 5, 2)
+    assert found.total_tokens == sum(row["tokens"] for row in rows)
+    assert found.label_tokens_per_step * found.steps == sum(row["label_tokens"] for row in rows)
+    record = run.folder.record()
+    assert (found.parameters, found.trained_parameters) == (record["parameters"], record["trained_parameters"])
+    assert len(found.lora_modules) == 14
+
+
+def test_processes_share_the_batch_not_the_tokens(recipe_dict: Make) -> None:
+    one, two = plan(recipe_dict()), plan(recipe_dict(), world_size=2)
+    assert (one.accumulation, two.accumulation) == (2, 1)
+    assert (one.steps, one.tokens_per_step, one.global_batch) == (two.steps, two.tokens_per_step, two.global_batch)
+    assert (one.strategy, two.strategy) == ("single", "ddp")
+    assert "exchange" in two.memory
+    split = plan(recipe_dict(distributed={"strategy": "fsdp2"}), world_size=2)
+    assert split.memory["optimizer"] == two.memory["optimizer"] // 2
+    with pytest.raises(RecipeError, match="cannot be dealt out"):
+        plan(recipe_dict(), world_size=3)
+
+
+def test_the_items_of_memory(recipe_dict: Make) -> None:
+    full, lora = plan(recipe_dict(model={"torch_dtype": "float32"})), plan(recipe_dict(model={"torch_dtype": "float32"}, peft={"dim": 4}))
+    assert full.memory["weights"] == 4 * full.parameters == full.memory["gradients"]
+    assert full.memory["optimizer"] == 8 * full.parameters
+    assert lora.memory["adapters"] == lora.memory["gradients"] == 4 * lora.trained_parameters
+    assert lora.memory["weights"] == full.memory["weights"]
+    assert full.memory_total == sum(full.memory.values())
+    saved = plan(recipe_dict(distributed={"activation_checkpointing": True}))
+    assert saved.memory["activations"] < full.memory["activations"]
+    tight = plan(recipe_dict(), device_memory=1000)
+    assert not tight.fits
+    assert any("activation_checkpointing" in line for line in tight.advice)
+    assert full.fits
+    assert not full.advice
+
+
+def test_activations_are_estimated_within_a_factor_of_two(tiny_model_dir: Path) -> None:
+    """Against what autograd keeps in truth, in a forward pass over the body of a real model."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from automodel.auto.parts import activation_width
+
+    config = LlamaConfig(vocab_size=64, hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2)
+    model = LlamaForCausalLM(config)
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = model.model(input_ids=torch.zeros(2, 100, dtype=torch.long), use_cache=False).last_hidden_state
+    measured = sum(kept.values())
+    assert out.requires_grad
+    expected = 200 * activation_width(model, config) * 4
+    assert 0.5 < expected / measured < 2, (expected, measured)
+
+
+def test_experts_count_as_many_as_a_token_uses() -> None:
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    from automodel.auto.parts import activation_width
+
+    sizes = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    with torch.device("meta"):
+        few, many = (MixtralForCausalLM(MixtralConfig(**sizes, num_local_experts=count, num_experts_per_tok=2)) for count in (4, 16))
+    router = 16 - 4
+    assert activation_width(many, many.config) - activation_width(few, few.config) == router
+
+
+def test_logits_follow_the_trained_positions_only() -> None:
+    base: dict[str, Any] = {"frozen": 0, "frozen_bytes": 2, "trained": 10, "trained_bytes": 2, "optimizer_bytes": 0, "tokens": 100}
+    base |= {
+        "vocabulary": 1000,
+        "width": 1,
+        "hidden": 1,
+        "layers": 1,
+        "layer_parameters": 5,
+        "recompute": False,
+        "strategy": "single",
+        "world_size": 1,
+        "lora": False,
+    }
+    low = estimate(Load(**base, supervised=10, product_bytes=2))
+    assert low["logits"] == 10 * 1000 * (2 + 4 + 4 + 4)
+    assert estimate(Load(**base, supervised=20, product_bytes=4))["logits"] == 20 * 1000 * (4 + 4 + 4)
+    assert "exchange" not in low
+
+
+def test_a_plan_reads_no_weight_and_writes_nothing(recipe_dict: Make, tiny_model_dir: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (bare / name).write_bytes((tiny_model_dir / name).read_bytes())
+    before = sorted(tmp_path.rglob("*"))
+    found = plan(recipe_dict(model={"pretrained_model_name_or_path": str(bare)}))
+    assert found.parameters == 39_072
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_how_a_plan_shows(recipe_dict: Make) -> None:
+    found = plan(recipe_dict(), overrides=["--optimizer.lr=1e-4", "--step_scheduler.max_steps=7"])
+    assert "7 (1.4 epochs of 5 steps)" in str(found)
+    assert "an estimate" in str(found)
+    assert "<table>" in found._repr_html_()
+    assert json.loads(json.dumps(found.as_dict()))["steps"] == 7
+    with pytest.raises(RecipeError, match="LoRA targets"):
+        plan(recipe_dict(peft={"target_modules": ["nope"]}))
