@@ -6,7 +6,7 @@
 #   make test               the whole test suite; ARGS="tests/recipe -x" passes on to pytest
 #   make test-v4            the tests marked both_ends, at the lowest transformers version that we support
 #   make lint               ruff check, ruff format --check, mypy --strict
-#   make bench DATA=FILE    our speed on a SQuAD file against the transformers Trainer, in an environment of its own
+#   make bench              our speed against the transformers Trainer, in an environment of its own; DATA=FILE is a SQuAD-format file
 #   make reference          writes docs/recipe-reference.md from the schema
 #   make clean              removes the environments and every cache
 
@@ -14,7 +14,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
 METHOD ?=
-DATA ?=
+DATA ?= $(wildcard ../shared/data/xquad/xquad.en.json)
 
 pip = $(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check
 
@@ -29,7 +29,7 @@ demo: .venv/.installed-base
 	.venv/bin/automodel demo $(if $(METHOD),--method $(METHOD)) $(ARGS)
 
 lab: .venv/.installed-notebook
-	.venv/bin/jupyter lab $(ARGS)
+	.venv/bin/automodel lab $(ARGS)
 
 test: .venv/.installed-dev
 	env -u AUTOMODEL_OTHER_PYTHON .venv/bin/python -m pytest $(ARGS)

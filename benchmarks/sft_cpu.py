@@ -1,6 +1,6 @@
 """Supervised fine-tuning on a CPU: this library beside transformers' Trainer, same model, same rows, one after the other.
 
-    python benchmarks/sft_cpu.py --data PATH/xquad.en.json [--steps 12] [--out results.json]
+    python benchmarks/sft_cpu.py [--data PATH/xquad.en.json] [--steps 12] [--out results.json]
 
 The model is a random Llama (hidden 512, 8 layers, 8/4 heads, MLP 1408, vocabulary 32,000) with a byte-level BPE tokenizer trained on the
 data. Trainer gets its rows already tokenised, bf16 and length grouping; it pays for neither reading nor tokenising. Three processes run:
@@ -142,11 +142,16 @@ def versions() -> dict[str, str]:
 def main() -> int:
     """Run the three processes, print the table, and return 1 where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="a SQuAD-format file; absent: the questions that are shipped with the package")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sft_cpu.json")
     args = parser.parse_args()
+    if args.data is None:
+        from automodel.demo.files import TRAIN
+
+        args.data = TRAIN
+        print("no --data given: measuring on the questions that are shipped with the package", file=sys.stderr)
     if not args.data.is_file():
         print(f"no data at {args.data}: give a SQuAD-format file with --data", file=sys.stderr)
         return 2

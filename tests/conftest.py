@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# the same examples in every run: a failure is then a change in the code, never chance
+settings.register_profile("fixed", derandomize=True)
+settings.load_profile("fixed")
 
 TEXTS = [
     "The bridge of Harrow was built in 1821 by Anna Vell. It is 340 metres long and made of stone.",

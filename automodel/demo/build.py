@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automodel.demo.files import FOLDER, HELD_OUT, MODEL, TRAIN
+from automodel.demo.start import write_start
 from automodel.demo.world import build_corpus, load_kinds, squad_json
 from automodel.demo.world.articles import Article
 from automodel.demo.world.corpus import write_articles
@@ -34,6 +35,7 @@ OFTEN = 300
 END, PAD = "<|end|>", "<|pad|>"
 WORK = Path("build") / "demo"
 CORPUS = "corpus.jsonl"
+START = "start"
 
 
 def question_sets(kinds: Sequence[Kind]) -> tuple[list[Article], list[Article]]:
@@ -58,8 +60,8 @@ def write_corpus(path: Path, *, count: int = CORPUS_ARTICLES) -> None:
     train, held_out = question_sets(kinds)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        for text in build_corpus(kinds, count, seed=SEEDS["corpus"], avoid_titles={article.title for article in (*train, *held_out)}):
-            file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+        for document in build_corpus(kinds, count, seed=SEEDS["corpus"], avoid_titles={article.title for article in (*train, *held_out)}):
+            file.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 
 def write_tokenizer(folder: Path, texts: Iterable[str]) -> None:
@@ -92,7 +94,9 @@ def pretrain(work: Path) -> Path:
     from automodel.launch import finetune
     from automodel.recipe import preset_path
 
+    write_start(work / START, vocabulary=VOCABULARY)
     changes = {
+        "model.pretrained_model_name_or_path": work / START,
         "dataset.path_or_dataset": work / CORPUS,
         "tokenizer.pretrained_model_name_or_path": MODEL,
     }
@@ -102,16 +106,14 @@ def pretrain(work: Path) -> Path:
 
 def install(source: Path, target: Path) -> None:
     """Put a model into the package with 16-bit weights, which halves its size; training takes them up in 32 bits again."""
-    import torch
-    from transformers import AutoModelForCausalLM
+    from automodel.auto import NeMoAutoModelForCausalLM, save_hf
 
-    from automodel.auto import save_hf
-
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+    model = NeMoAutoModelForCausalLM.from_pretrained(source, torch_dtype="bfloat16")
     spare = target.with_name("model.new")
     shutil.rmtree(spare, ignore_errors=True)
     save_hf(model, spare)
     for path in spare.iterdir():
+        path.chmod(0o644)
         path.replace(target / path.name)
     spare.rmdir()
 
@@ -128,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.only in (None, "text") and not options.source:
         write_corpus(options.work / CORPUS)
         with (options.work / CORPUS).open(encoding="utf-8") as file:
-            write_tokenizer(MODEL, (json.loads(line)["text"] for line, _ in zip(file, range(TOKENIZER_ARTICLES), strict=False)))
+            write_tokenizer(MODEL, ("\n\n".join(json.loads(line).values()) for line, _ in zip(file, range(TOKENIZER_ARTICLES), strict=False)))
     if options.source or options.only in (None, "model"):
         install(options.source or pretrain(options.work), MODEL)
     print(f"The files of the demo lie in {FOLDER}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
@@ -97,7 +98,9 @@ def run_demo(method: Method = "sft", *, runs_root: Path | str | None = None, max
         AutomodelError: the training failed; its run folder says why.
     """
     from automodel.demo.show import Stage
+    from automodel.tasks.run import quiet_libraries
 
+    quiet_libraries()
     stage = Stage(method)
     stage.opening()
     examination = Examination(HELD_OUT, max_questions=max_questions)
@@ -130,11 +133,18 @@ def run_demo(method: Method = "sft", *, runs_root: Path | str | None = None, max
 
 
 def load_model(folder: Path) -> PreTrainedModel:
-    """Load a model folder, or an adapter folder with the base model it names, in 32 bits."""
+    """Load a model folder in 32 bits, or an adapter folder on top of the base model that it names."""
     from automodel.auto import NeMoAutoModelForCausalLM
 
-    model: PreTrainedModel = NeMoAutoModelForCausalLM.from_pretrained(folder, torch_dtype="float32")
-    return model
+    adapter = folder / "adapter_config.json"
+    base = Path(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]) if adapter.is_file() else folder
+    model: Any = NeMoAutoModelForCausalLM.from_pretrained(base, torch_dtype="float32")
+    if adapter.is_file():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder)
+    loaded: PreTrainedModel = model
+    return loaded
 
 
 def _train(method: Method, runs_root: Path | str | None) -> Run:

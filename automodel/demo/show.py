@@ -50,7 +50,11 @@ class Stage:
             self._say(f"{label:<9} {count:,} questions on {len(articles)} articles, SQuAD format")
         paragraph = articles[0]["paragraphs"][0]
         self.console.print()
-        self.console.print(textwrap.fill(paragraph["context"], 96, initial_indent="  ", subsequent_indent="  "), style="italic", markup=False)
+        self.console.print(
+            textwrap.fill(paragraph["context"], min(self.console.width - 2, 96), initial_indent="  ", subsequent_indent="  "),
+            style="italic",
+            markup=False,
+        )
         for row in paragraph["qas"][:2]:
             self.console.print(f"    [dim]{escape(row['question'])}[/dim] [bold]{escape(row['answers'][0]['text'])}[/bold]")
 
@@ -113,7 +117,7 @@ class Stage:
     def _curve(self, run: Run) -> None:
         rows = [(row["step"], row["loss"]) for row in run.metrics("train") if row.get("loss") is not None]
         if len(rows) > 1:
-            self.console.print(Text.from_ansi(loss_curve(rows, width=min(self.console.width, 100), colour=self.console.is_terminal)))
+            self.console.print(Text(loss_curve(rows, width=min(self.console.width, 100)), style="cyan"))
 
     def _act(self, title: str) -> None:
         self.console.print()
@@ -123,23 +127,24 @@ class Stage:
         self.console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def loss_curve(rows: Sequence[tuple[int, float]], *, width: int, colour: bool, height: int = 14) -> str:
-    """Return a drawing of the loss over steps, each step faint in dots and the running mean as a line."""
+def loss_curve(rows: Sequence[tuple[int, float]], *, width: int, height: int = 14) -> str:
+    """Return a drawing of the running mean of the loss over the steps, as plain lines of text."""
     import plotext
 
-    steps, losses = [step for step, _ in rows], [loss for _, loss in rows]
-    mean, smooth = losses[0], []
-    for loss in losses:
+    mean, smooth = rows[0][1], []
+    for _, loss in rows:
         mean = _SMOOTH * mean + (1 - _SMOOTH) * loss
         smooth.append(mean)
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plot_size(width, height)
-    plotext.plot(steps, smooth, marker="braille")
-    plotext.title("training loss (running mean)")
-    plotext.xlabel("step")
-    drawing = str(plotext.build())
-    return drawing if colour else str(plotext.uncolorize(drawing))
+    figure = plotext.figure
+    figure.clear()
+    figure.plot_size(width, height)
+    curve = figure.signal([step for step, _ in rows], smooth)
+    curve.lines()
+    figure.draw(curve)
+    figure.title("training loss (running mean)")
+    figure.label("step", "x")
+    # The library paints a white background, which hurts on a dark terminal: the terminal's own colours are taken.
+    return str(plotext.uncolorize(str(figure.build())))
 
 
 def _spread(count: int, wanted: int) -> list[int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +28,8 @@ def apply_lora(model: PreTrainedModel, section: PeftSection) -> PeftModel:
     """
     from peft import get_peft_model
 
-    built = get_peft_model(model, lora_config(model, section))
+    with _quiet():
+        built = get_peft_model(model, lora_config(model, section))
     _cast_adapters(built, section)
     return cast("PeftModel", built)
 
@@ -64,10 +68,19 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool, secti
         )
     from peft import PeftModel
 
-    built = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    with _quiet():
+        built = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     if section is not None:
         _cast_adapters(built, section)
     return built
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out the deprecation that peft meets inside transformers 5: nobody here can act on it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def _cast_adapters(model: Any, section: PeftSection) -> None:

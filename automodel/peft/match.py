@@ -47,6 +47,7 @@ def match_layers(model: nn.Module, section: PeftSection) -> LoraMatch:
     else:
         chosen, reason = body, "match_all_linear" if section.match_all_linear else "no target_modules: every linear layer except the head"
     if section.exclude_modules:
+        _check_exclusions(linear, section.exclude_modules)
         chosen = [name for name in chosen if not _any(name, section.exclude_modules)]
         reason += f", without {section.exclude_modules}"
     if not chosen:
@@ -57,6 +58,17 @@ def match_layers(model: nn.Module, section: PeftSection) -> LoraMatch:
 def _any(name: str, patterns: list[str]) -> bool:
     last = name.rpartition(".")[2]
     return any(pattern in (last, name) or fnmatch.fnmatchcase(name, pattern) or name.endswith("." + pattern) for pattern in patterns)
+
+
+def _check_exclusions(linear: list[str], patterns: list[str]) -> None:
+    idle = [pattern for pattern in patterns if not any(_any(name, [pattern]) for name in linear)]
+    if idle:
+        raise RecipeError(
+            "A pattern of peft.exclude_modules matches no layer, so it would exclude nothing.",
+            found=", ".join(idle),
+            expected="names or globs among: " + ", ".join(sorted({name.rpartition(".")[2] for name in linear})),
+            fix="correct the pattern or remove it",
+        )
 
 
 def _linear_names(model: nn.Module) -> list[str]:

@@ -89,7 +89,7 @@ def _own_target(section: TargetSection) -> dict[str, Any]:
     kwargs = fields.pop("kwargs", {})
     head = {"_target_": fields.pop("target")}
     known = beside_target(type(section))
-    if set(fields) - known or {"_target_", "target", "kwargs", *known} & set(kwargs):
+    if set(fields) - known or {"_target_", *type(section).model_fields} & set(kwargs):
         return {**head, **fields, "kwargs": kwargs}
     return {**head, **fields, **kwargs}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automodel.tasks.preflight import Prepared, preflight
 from automodel.tasks.sft import build_job
@@ -36,6 +36,7 @@ def run_recipe(
     from automodel.run import NullReporter, make_reporter
     from automodel.train.loop import train
 
+    quiet_libraries()
     world = start_world(recipe.dist_env)
     reporter = reporter or (make_reporter(sys.stdout) if world.main else NullReporter())
     try:
@@ -52,6 +53,15 @@ def run_recipe(
         return EXIT[state]
     finally:
         world.close()
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' progress bars out of logs; on a terminal they stay, because a large model takes minutes to load."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def _say(folder: RunFolder, world: World, state: str) -> None:

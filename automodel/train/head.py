@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from automodel.parallel import unwrap
 
@@ -73,8 +74,11 @@ class SupervisedLoss:
             self.hook = None
 
     def _cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        size = self.chunk or max(len(targets), 1)
-        parts = [self._sum(logits[start : start + size], targets[start : start + size]) for start in range(0, max(len(targets), 1), size)]
+        if self.chunk is None or len(targets) <= self.chunk:
+            return self._sum(logits, targets)
+        # recomputed in the backward pass, so that only one chunk's log-softmax is held at a time
+        pairs = zip(logits.split(self.chunk), targets.split(self.chunk), strict=True)
+        parts: list[torch.Tensor] = [checkpoint(self._sum, *pair, use_reentrant=False) for pair in pairs]
         return torch.stack(parts).sum()
 
     def _sum(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

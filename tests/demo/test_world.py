@@ -8,7 +8,6 @@ from random import Random
 import pytest
 
 from automodel.demo.world import build_corpus, load_kinds, squad_json, write_article
-from automodel.demo.world.articles import open_names
 from automodel.demo.world.corpus import write_articles
 from automodel.demo.world.kinds import Kind, parse_kind
 from automodel.demo.world.names import amount, draw
@@ -20,7 +19,7 @@ TITLE = {"name", "the", "The", "he", "He", "his", "His", "him"}
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_a_kind_asks_and_tells_of_every_fact_that_it_mentions(kind: Kind) -> None:
-    said = {slot for text in (*kind.intro, *(text for options in kind.say for text in options)) for slot in SLOTS.findall(text)} - TITLE
+    said = set(SLOTS.findall(" ".join([*kind.intro, *(text for options in kind.say for text in options)]))) - TITLE
     assert said == set(kind.facts) == set(kind.ask) == set(kind.tell)
     for fact, options in kind.tell.items():
         assert all(fact in SLOTS.findall(text) for text in options), fact
@@ -36,7 +35,7 @@ def test_articles_are_well_formed(kind: Kind) -> None:
         assert "{" not in article.text
         assert "  " not in article.text
         assert all(sentence[0].isupper() and sentence[-1] in '."' for sentence in article.sentences), article.text
-        assert 4 <= len(article.questions) <= 7
+        assert len(article.questions) >= 3
         for question in article.questions:
             assert article.text[question.start : question.start + len(question.answer)] == question.answer
             assert article.title in question.ask
@@ -48,25 +47,25 @@ def test_the_same_seed_gives_the_same_text() -> None:
     assert first != other
 
 
-def test_names_and_sentences_can_be_avoided() -> None:
+def test_titles_and_sentences_can_be_avoided() -> None:
     first = write_articles(KINDS, 64, seed=1)
-    by_name = {kind.kind: kind for kind in KINDS}
-    taken = set().union(*(open_names(article, by_name[article.kind]) for article in first))
+    titles = {article.title for article in first}
     sentences = {sentence for article in first for sentence in article.sentences}
-    second = write_articles(KINDS, 64, seed=1, avoid_names=taken, avoid_sentences=sentences)
-    assert len({article.title for article in second}) == 64
-    for article in second:
-        assert taken.isdisjoint(open_names(article, by_name[article.kind]))
-        assert sentences.isdisjoint(article.sentences)
+    second = write_articles(KINDS, 64, seed=1, avoid_titles=titles, avoid_sentences=sentences)
+    assert len({article.title for article in second} | titles) == 128
+    assert all(sentences.isdisjoint(article.sentences) for article in second)
+    starts = tuple(f"{title} " for title in titles)
+    assert not any(row["article"].startswith(starts) for row in build_corpus(KINDS, 200, seed=1, avoid_titles=titles))
 
 
-def test_a_document_tells_what_the_article_says() -> None:
-    for text in build_corpus(KINDS, 40, seed=8):
-        article, _, rest = text.partition("\n\n")
-        assert article
-        assert len(rest) > 60
-        assert "Question:" not in text
-        assert "Answer:" not in text
+def test_a_document_asks_what_the_article_says() -> None:
+    for row in build_corpus(KINDS, 40, seed=8):
+        lines = row["talk"].strip().splitlines()
+        assert len(lines) >= 3
+        assert all(line.rpartition(" - ")[2] in row["article"] for line in lines)
+        # The prompt of fine-tuning must be new to the base model.
+        assert "Question:" not in row["talk"]
+        assert "Answer:" not in row["talk"]
 
 
 def test_amounts_stay_in_their_bounds() -> None:

@@ -49,7 +49,7 @@ def import_seconds(name: str) -> float:
 
 def test_help_appears_in_half_a_second() -> None:
     times = []
-    for _ in range(3):
+    for _ in range(6):
         started = time.perf_counter()
         shown = python("-m", "automodel", "--help")
         times.append(time.perf_counter() - started)

@@ -45,6 +45,11 @@ def test_exclude(tiny_model_dir: Path) -> None:
     assert set(match.targets) == ATTENTION
 
 
+def test_an_exclusion_of_nothing_is_an_error(tiny_model_dir: Path) -> None:
+    with pytest.raises(RecipeError, match=r"(?s)matches no layer.*mpl"):
+        match_layers(tiny(tiny_model_dir), PeftSection(exclude_modules=["*.mpl.*"]))
+
+
 def test_no_match_is_an_error_that_names_the_nearest(tiny_model_dir: Path) -> None:
     with pytest.raises(RecipeError, match=r"(?s)nothing would be trained.*q_proj") as caught:
         match_layers(tiny(tiny_model_dir), PeftSection(target_modules=["q_prj"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -12,8 +12,8 @@ from automodel.demo.world.kinds import Kind
 
 SLOT = re.compile(r"\{(\w+)\}")
 PRONOUNS = {True: {"he": "she", "his": "her", "him": "her"}, False: {"he": "he", "his": "his", "him": "him"}}
-SAY_MIN, SAY_MAX = 5, 7
-QUESTIONS_MAX = 7
+SAY_MIN, SAY_MAX = 4, 6
+TYPES = {"int": "number", "date": "year"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,33 +39,51 @@ class Article:
     tells: dict[str, str]
 
 
-def write_article(kind: Kind, rng: Random, *, avoid: Collection[str] = (), least: int = SAY_MIN) -> Article:
-    """Write an article of this kind with `least` or more sentences behind the first; sentences in `avoid` are not used."""
+def write_article(kind: Kind, rng: Random, *, avoid: Collection[str] = ()) -> Article:
+    """Write an article of this kind; sentences in `avoid` are not used.
+
+    No two facts of an article have answers of one type (two people, two years), so a reader who understands what is asked for finds one place.
+    """
     values = _values(kind, rng)
     sentences: list[str] = []
     spans: dict[str, tuple[int, str]] = {}
-    groups = rng.sample(kind.say, min(len(kind.say), rng.randint(least, SAY_MAX)))
-    for options in (kind.intro, *groups):
-        written = [
-            (sentence, found) for sentence, found in (_fill(option, values) for option in rng.sample(options, len(options))) if sentence not in avoid
-        ]
-        if not written:
+    types: set[str] = set()
+    wanted = 1 + rng.randint(SAY_MIN, SAY_MAX)
+    for options in (kind.intro, *rng.sample(kind.say, len(kind.say))):
+        fitting = [(sentence, found) for sentence, found in _tries(options, values, rng) if sentence not in avoid and _adds(found, kind, types)]
+        if not fitting or len(sentences) == wanted:
             continue
-        sentence, found = written[0]
+        sentence, found = fitting[0]
         offset = sum(len(earlier) + 1 for earlier in sentences)
         for fact, (start, value) in found.items():
             spans.setdefault(fact, (offset + start, value))
+        types |= {_type(kind.facts[fact]) for fact in found if fact in kind.facts}
         sentences.append(sentence)
     asked = [fact for fact in kind.ask if fact in spans]
     rng.shuffle(asked)
     questions = tuple(
-        Question(fact=fact, ask=_fill(rng.choice(kind.ask[fact]), values)[0], answer=spans[fact][1], start=spans[fact][0])
-        for fact in asked[:QUESTIONS_MAX]
+        Question(fact=fact, ask=_fill(rng.choice(kind.ask[fact]), values)[0], answer=spans[fact][1], start=spans[fact][0]) for fact in asked
     )
     tells = {fact: _fill(rng.choice(kind.tell[fact]), values)[0] for fact in asked}
     return Article(
         title=values["name"], kind=kind.kind, text=" ".join(sentences), sentences=tuple(sentences), values=values, questions=questions, tells=tells
     )
+
+
+def _tries(options: Sequence[str], values: dict[str, str], rng: Random) -> list[tuple[str, dict[str, tuple[int, str]]]]:
+    return [_fill(option, values) for option in rng.sample(options, len(options))]
+
+
+def _adds(found: Collection[str], kind: Kind, types: Collection[str]) -> bool:
+    """Say whether a sentence brings facts of types that the article does not have yet, each once."""
+    new = [_type(kind.facts[fact]) for fact in found if fact in kind.facts]
+    return len(set(new)) == len(new) and not set(new) & set(types)
+
+
+def _type(spec: str) -> str:
+    """Return the type of a fact's answers: its maker's name, or for a choice of words that choice."""
+    maker = spec.split()[0]
+    return spec if maker == "one" else TYPES.get(maker, maker)
 
 
 def _values(kind: Kind, rng: Random) -> dict[str, str]:

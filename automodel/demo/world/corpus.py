@@ -6,14 +6,8 @@ from collections.abc import Collection, Iterator
 from random import Random
 from typing import Any
 
-from automodel.demo.world import names
 from automodel.demo.world.articles import Article, write_article
 from automodel.demo.world.kinds import Kind
-
-QUIZZES, TALKS = 0.5, 0.4
-CLOSERS = ("Thank you.", "Good to know.", "I had no idea.", "That is all I wanted to know.", "Then I will go and see it.")
-OPENERS = ("May I ask you something?", "You have read it, have you not?", "Tell me about it.", "I have a few questions.")
-RECAPS = ("In short: ", "To sum up, here is what we know. ", "What to remember: ", "In other words: ")
 
 
 def write_articles(
@@ -49,8 +43,8 @@ def squad_json(articles: Collection[Article], *, version: str = "1.1") -> dict[s
     return {"version": version, "data": data}
 
 
-def build_corpus(kinds: Collection[Kind], count: int, *, seed: int, avoid_titles: Collection[str] = ()) -> Iterator[str]:
-    """Yield `count` texts: an article, short or long, then a quiz or a talk about it, or its content in other words.
+def build_corpus(kinds: Collection[Kind], count: int, *, seed: int, avoid_titles: Collection[str] = ()) -> Iterator[dict[str, str]]:
+    """Yield `count` documents: an `article`, and a `talk`, a sheet of questions with a few words behind each.
 
     Titles come again with other facts, so that a reader has to look into the text and not into its memory.
     """
@@ -58,35 +52,7 @@ def build_corpus(kinds: Collection[Kind], count: int, *, seed: int, avoid_titles
     order = list(kinds)
     written = 0
     while written < count:
-        kind = rng.choice(order)
-        article = write_article(kind, rng, least=1)
+        article = write_article(rng.choice(order), rng)
         if article.title not in avoid_titles:
             written += 1
-            yield f"{article.text}\n\n{_followup(article, rng)}"
-
-
-def _followup(article: Article, rng: Random) -> str:
-    chance = rng.random()
-    return _quiz(article) if chance < QUIZZES else _talk(article, rng) if chance < QUIZZES + TALKS else _recap(article, rng)
-
-
-def _talk(article: Article, rng: Random) -> str:
-    """Let two people talk about an article: one asks, the other replies in full sentences."""
-    first, second = rng.sample(names.MEN + names.WOMEN, 2)
-    lines = [f"{first}: {rng.choice(OPENERS)}"] if rng.random() < 0.3 else []
-    for question in article.questions:
-        lines += [f"{first}: {question.ask}", f"{second}: {article.tells[question.fact]}"]
-    if rng.random() < 0.3:
-        lines.append(f"{first}: {rng.choice(CLOSERS)}")
-    return "\n".join(lines)
-
-
-def _quiz(article: Article) -> str:
-    """Write a sheet of questions with a few words behind each."""
-    return "\n".join(f"{question.ask} - {question.answer}" for question in article.questions)
-
-
-def _recap(article: Article, rng: Random) -> str:
-    """Say an article's facts again in another order and other words."""
-    facts = rng.sample(list(article.tells), len(article.tells))
-    return rng.choice(RECAPS) + " ".join(article.tells[fact] for fact in facts)
+            yield {"article": article.text, "talk": "\n".join(f"{question.ask} - {question.answer}" for question in article.questions)}
