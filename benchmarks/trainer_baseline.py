@@ -1,4 +1,4 @@
-"""The other side of `sft_cpu.py`: transformers' Trainer, bf16, length grouping, rows already tokenised."""
+"""The other side of `sft_cpu.py`: transformers' Trainer, bf16, batches of like length in a given order, rows already tokenised."""
 
 import json
 import resource
@@ -59,9 +59,6 @@ class InOrder(Trainer):
         return body["order"]
 
 
-grouping = {"train_sampling_strategy": "group_by_length"}
-if "group_by_length" in TrainingArguments.__dataclass_fields__:
-    grouping = {"group_by_length": True}
 arguments = TrainingArguments(
     output_dir=out + ".d",
     per_device_train_batch_size=int(batch),
@@ -77,10 +74,8 @@ arguments = TrainingArguments(
     use_cpu=True,
     disable_tqdm=True,
     seed=42,
-    **grouping,
 )
-kind = InOrder if "--same-order" in sys.argv else Trainer
-kind(model=model, args=arguments, train_dataset=Rows(body["rows"]), data_collator=collate, callbacks=[Watch()]).train()
+InOrder(model=model, args=arguments, train_dataset=Rows(body["rows"]), data_collator=collate, callbacks=[Watch()]).train()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 with open(out, "w") as file:
     json.dump({"step_seconds": seconds, "first_step_at": ended[0], "tokens": tokens[: len(seconds)], "peak_bytes": peak, "losses": losses}, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,12 @@ def run_recipe(
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' progress bars out of logs; on a terminal they stay, because a large model takes minutes to load."""
+    """Keep what nobody can act on out of the output of a job: a deprecation between peft and transformers 5, and progress bars in log files.
+
+    On a terminal the bars stay, because a large model takes minutes to load.
+    """
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", "'set_vital' is deprecated", UserWarning)
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
