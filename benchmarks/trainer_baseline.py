@@ -1,4 +1,4 @@
-"""The other side of `sft_cpu.py`: transformers' Trainer, bf16, batches of like length in a given order, rows already tokenised."""
+"""The other side of `sft_cpu.py`: transformers' Trainer, bf16 or float32, batches of like length in a given order, rows already tokenised."""
 
 import json
 import resource
@@ -8,7 +8,7 @@ import time
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
-folder, rows_path, steps, batch, rate, out = sys.argv[1:7]
+folder, rows_path, steps, batch, rate, out, kind = sys.argv[1:8]
 with open(rows_path) as source:
     body = json.load(source)
 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -70,7 +70,7 @@ arguments = TrainingArguments(
     logging_steps=1,
     save_strategy="no",
     report_to=[],
-    bf16=True,
+    bf16=kind == "bf16",
     use_cpu=True,
     disable_tqdm=True,
     seed=42,
