@@ -123,7 +123,11 @@ class GlobalBatchSampler:
         if not ordered:
             return order
         batches = np.concatenate(ordered).reshape(-1, size)
-        return np.concatenate([batches[permutation(len(batches), self._seed, epoch, _BATCHES)].reshape(-1), order[whole:]])
+        batches = batches[permutation(len(batches), self._seed, epoch, _BATCHES)]
+        # The longest step comes first, so that a run that needs too much memory fails at once and not after an hour.
+        longest = int(np.argmax(self._lengths[batches].max(axis=1)))
+        batches[[0, longest]] = batches[[longest, 0]]
+        return np.concatenate([batches.reshape(-1), order[whole:]])
 
     def deal(self, rows: Rows) -> list[list[int]]:
         """Deal the rows of one step: neighbours in length share a micro-batch, and the ranks take turns in getting the longer ones."""

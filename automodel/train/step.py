@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from automodel.train.state import Job
 
 Batch = dict[str, torch.Tensor]
+TOKENS_AT_ONCE = 1024
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -33,6 +34,35 @@ def counts(batches: Sequence[Batch]) -> tuple[int, int]:
     return real, trained
 
 
+def parts_of(batch: Batch, limit: int) -> list[Batch]:
+    """Cut a batch [B, T], longest rows first, into parts of at most `limit` tokens (at least one row), each filled only to its own longest row.
+
+    Sums of losses and of gradients stay the same; the memory for activations is that of one part.
+    """
+    rows, width = batch["input_ids"].shape
+    if rows * width <= limit:
+        return [batch]
+    lengths = batch["attention_mask"].flip(1).argmax(1).neg().add(width).tolist()  # up to the last real token
+    parts, start = [], 0
+    while start < rows:
+        count, longest = 1, int(lengths[start])
+        while start + count < rows and (count + 1) * max(longest, int(lengths[start + count])) <= limit:
+            longest = max(longest, int(lengths[start + count]))
+            count += 1
+        parts.append(
+            {name: value[start : start + count, :longest] if value.ndim == 2 else value[start : start + count] for name, value in batch.items()}
+        )
+        start += count
+    return parts
+
+
+def cut_for_memory(job: Job, batches: Sequence[Batch]) -> list[Batch]:
+    """On a CPU, where small products are as fast as large ones, cut micro-batches into parts; FSDP2 needs the same number on every process."""
+    if job.world.device.type != "cpu" or job.strategy == "fsdp2":
+        return list(batches)
+    return [part for batch in batches for part in parts_of(batch, TOKENS_AT_ONCE)]
+
+
 def training_step(job: Job, batches: Sequence[Batch]) -> dict[str, Any]:
     """Compute gradients of a global batch and, unless they are not numbers, move the weights; return the metrics record.
 
@@ -42,6 +72,7 @@ def training_step(job: Job, batches: Sequence[Batch]) -> dict[str, Any]:
     began = time.perf_counter()
     tokens, label_tokens = (int(value) for value in job.world.sum(*counts(batches)))
     summed = 0.0
+    batches = cut_for_memory(job, batches)
     for number, batch in enumerate(batches):
         with accumulate_locally(job.model, last=number == len(batches) - 1):
             with job.precision.context(job.world.device):
