@@ -77,7 +77,7 @@ class SupervisedLoss:
         if self.chunk is None or len(targets) <= self.chunk:
             return self._sum(logits, targets)
         # recomputed in the backward pass, so that only one chunk's log-softmax is held at a time
-        pairs = zip(logits.split(self.chunk), targets.split(self.chunk), strict=True)
+        pairs = zip(torch.split(logits, self.chunk), torch.split(targets, self.chunk), strict=True)
         parts: list[torch.Tensor] = [checkpoint(self._sum, *pair, use_reentrant=False) for pair in pairs]
         return torch.stack(parts).sum()
 
