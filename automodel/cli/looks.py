@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,11 +62,7 @@ def plan(
     from automodel.tasks import plan as work_out
 
     found = work_out(given, world_size=_world(nproc_per_node), device_memory=room)
-    if as_json:
-        put_json(found.as_dict())
-    else:
-        put(str(found))
-    return 0
+    return _answer(found, as_json)
 
 
 @app.command()
@@ -80,11 +76,7 @@ def inspect(
     from automodel.auto import inspect as look
 
     found = look(model, task=task, **({"revision": revision} if revision else {}))
-    if as_json:
-        put_json(found.as_dict())
-    else:
-        put(str(found))
-    return 0
+    return _answer(found, as_json)
 
 
 @app.command()
@@ -160,3 +152,12 @@ def _bytes(text: str | None) -> int | None:
         raise RequestError("The memory of a device cannot be read.", found=text, expected="a size such as 24G or 500M", fix="--device-memory 24G")
     step = 1024 if (match[3] or "").startswith("i") else 1000
     return int(float(match[1]) * step ** _UNITS.index(match[2]))
+
+
+def _answer(found: Any, as_json: bool) -> int:
+    """Put what a library call found on standard output, as text or as JSON."""
+    if as_json:
+        put_json(found.as_dict())
+    else:
+        put(str(found))
+    return 0

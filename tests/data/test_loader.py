@@ -268,3 +268,14 @@ def test_rows_of_a_step_are_dealt_longest_first(group):
     for start in range(0, len(batches), one.micro_batches_per_step):
         step = [length for batch in batches[start : start + one.micro_batches_per_step] for length in batch]
         assert step == sorted(step, reverse=True)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_the_longest_row_comes_in_the_first_grouped_step(epoch: int) -> None:
+    lengths = np.arange(1, 65, dtype=np.int32)[permutation(64, 3, 0, 0)]
+    settings_ = {"global_batch_size": 4, "local_batch_size": 4, "rank": 0, "world_size": 1, "seed": 5}
+    sampler = GlobalBatchSampler(lengths, shuffle=True, group_by_length=True, drop_last=False, **settings_)
+    sampler.set_epoch(epoch)
+    steps = list(sampler)
+    assert lengths[steps[0][0]] == 64
+    assert sorted(row for step in steps for row in step) == list(range(64))
