@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from automodel.auto import NeMoAutoModelForTokenClassification as NeMoAutoModelForTokenClassification
     from automodel.auto import NeMoAutoTokenizer as NeMoAutoTokenizer
     from automodel.auto import inspect as inspect
+    from automodel.auto import query_capabilities as query_capabilities
     from automodel.checkpoint import export as export
     from automodel.checkpoint import merge_adapter as merge_adapter
     from automodel.errors import AutomodelError as AutomodelError
+    from automodel.hub import model_card as model_card
+    from automodel.hub import push_to_hub as push_to_hub
     from automodel.kernels import BackendConfig as BackendConfig
     from automodel.launch import finetune as finetune
     from automodel.launch import launch as launch
@@ -50,9 +53,11 @@ else:
             "NeMoAutoModelForTokenClassification",
             "NeMoAutoTokenizer",
             "inspect",
+            "query_capabilities",
         ),
         "automodel.checkpoint": ("export", "merge_adapter"),
         "automodel.errors": ("AutomodelError",),
+        "automodel.hub": ("model_card", "push_to_hub"),
         "automodel.kernels": ("BackendConfig",),
         "automodel.launch": ("finetune", "launch"),
         "automodel.recipe": ("Recipe", "load_recipe"),
@@ -120,8 +125,11 @@ __all__ = [
     "launch",
     "load_recipe",
     "merge_adapter",
+    "model_card",
     "plan",
     "preview",
+    "push_to_hub",
+    "query_capabilities",
     "register_architecture",
     "runs",
 ]

@@ -11,17 +11,19 @@ import pytest
 
 from automodel import registry
 from automodel.errors import ModelError
-from automodel.registry import MODEL_ARCH_MAPPING, ModelRegistry, Registry, register_architecture
+from automodel.registry import MODEL_ARCH_MAPPING, ModelRegistry, Registry, load_target, register_architecture
 
 pytestmark = pytest.mark.both_ends
 
 
 @pytest.fixture
 def clean() -> Iterator[None]:
-    before = set(ModelRegistry)
+    before = {name: ModelRegistry.get(name) for name in ModelRegistry}
     yield
-    for name in set(ModelRegistry) - before:
+    for name in ModelRegistry:
         ModelRegistry.unregister(name)
+    for entry in before.values():
+        ModelRegistry.register(entry)
 
 
 def test_register_look_up_and_list(clean: None) -> None:
@@ -47,7 +49,7 @@ def test_duplicates_and_unknown_names(clean: None) -> None:
         register_architecture("Other", "not a path")
     register_architecture("Other", "no_such_module:Thing")
     with pytest.raises(ModelError, match="no_such_module"):
-        ModelRegistry.get("Other").load()
+        load_target(ModelRegistry.get("Other"))
 
 
 def test_a_class_may_refuse_a_config(clean: None) -> None:
@@ -64,7 +66,7 @@ def test_plugins_come_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] if group == "automodel.architectures" else [])
     fresh = Registry()
     assert fresh.supported_models == ["PlugForCausalLM"]
-    assert fresh.get("PlugForCausalLM").load().__name__ == "OrderedDict"
+    assert load_target(fresh.get("PlugForCausalLM")).__name__ == "OrderedDict"
 
 
 def test_import_is_light() -> None:
@@ -88,7 +90,7 @@ def test_registered_classes_are_built(clean: None, tiny_model_dir: Path, tmp_pat
     class OwnForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
         config_class = OwnConfig
 
-    register_architecture("LlamaForCausalLM", OwnForCausalLM, config_class=LlamaConfig)
+    register_architecture("LlamaForCausalLM", OwnForCausalLM, config_class=LlamaConfig, exist_ok=True)
     model = NeMoAutoModelForCausalLM.from_pretrained(tiny_model_dir)
     assert isinstance(model, OwnForCausalLM)
     assert model.resolution.implementation == "native"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from automodel.auto.capabilities import query_capabilities
+    from automodel.auto.fit import check_weights
     from automodel.auto.inspection import Inspection, inspect
     from automodel.auto.models import (
         NeMoAutoModelForCausalLM,
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
     )
     from automodel.auto.resolution import Resolution
     from automodel.auto.saving import HfFolderReport, save_hf, verify_hf
-    from automodel.auto.sections import build_model, build_tokenizer, check_weights, resolve_config
+    from automodel.auto.sections import build_model, build_tokenizer, resolve_config
     from automodel.auto.tokenizer import NeMoAutoTokenizer
 else:
     _PLACES = {
+        "automodel.auto.capabilities": ("query_capabilities",),
+        "automodel.auto.fit": ("check_weights",),
         "automodel.auto.inspection": ("Inspection", "inspect"),
         "automodel.auto.models": (
             "NeMoAutoModelForCausalLM",
@@ -36,7 +40,7 @@ else:
         ),
         "automodel.auto.resolution": ("Resolution",),
         "automodel.auto.saving": ("HfFolderReport", "save_hf", "verify_hf"),
-        "automodel.auto.sections": ("build_model", "build_tokenizer", "check_weights", "resolve_config"),
+        "automodel.auto.sections": ("build_model", "build_tokenizer", "resolve_config"),
         "automodel.auto.tokenizer": ("NeMoAutoTokenizer",),
     }
 
@@ -67,6 +71,7 @@ __all__ = [
     "build_tokenizer",
     "check_weights",
     "inspect",
+    "query_capabilities",
     "resolve_config",
     "save_hf",
     "verify_hf",

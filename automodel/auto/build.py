@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from automodel.archs.config import Config
 from automodel.auto import attention, compat
-from automodel.auto.configs import HUB_KEYS, hub_error, load_config
+from automodel.auto.choice import choose
+from automodel.auto.configs import HUB_KEYS, hub_error, inside, load_config
+from automodel.auto.native.rows import MATH, attention_row, native_rows, settle_attention
 from automodel.auto.options import Options, enabled, read_options
 from automodel.auto.resolution import Resolution
 from automodel.auto.thin import thin_model
-from automodel.errors import ModelError, NotBuiltError
+from automodel.errors import ModelError
 from automodel.kernels import KernelRow, KernelTable
 from automodel.kernels.choose import hf_rows
 from automodel.kernels.liger import liger_reason
 from automodel.kernels.sdpa import usable
-from automodel.registry import ModelRegistry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,13 @@ def from_pretrained(auto: Any, source: str | os.PathLike[str], *args: Any, kwarg
     trust = bool(kwargs.pop("trust_remote_code", None))
     hub = {name: kwargs.pop(name) for name in HUB_KEYS if name in kwargs}
     overrides = {**(given if isinstance(given, Mapping) else {}), **_config_fields(kwargs)}
-    start = given if given is not None and not isinstance(given, Mapping) else str(source)
+    source = inside(source, hub)
+    start = given if given is not None and not isinstance(given, Mapping) else source
     config, unused = load_config(start, overrides=overrides, hub=hub, trust_remote_code=trust)
     rest = {**{name: value for name, value in kwargs.items() if name not in overrides}, **unused, "trust_remote_code": trust}
     device = _device(options, rest)
-    resolution, registered = _resolve(auto, config, options)
-    request = Request(auto=auto, source=str(source), config=config, options=options, rest=rest, hub=hub, device=device, registered=registered)
+    resolution, registered = choose(auto, config, options, rest=rest)
+    request = Request(auto=auto, source=source, config=config, options=options, rest=rest, hub=hub, device=device, registered=registered)
     loading: dict[str, Any] = {}
 
     def make(attn: Any) -> Any:
@@ -71,7 +74,7 @@ def from_config(auto: Any, config: Any, *, kwargs: dict[str, Any]) -> Any:
     if options.quantization_config is not None:
         raise ModelError("quantization_config has no use without weights", found="from_config", expected="from_pretrained", fix="leave it out")
     device = _device(options, rest)
-    resolution, registered = _resolve(auto, built, options)
+    resolution, registered = choose(auto, built, options, rest=rest)
     resolution.reasons.append("random weights were asked for (from_config)")
     request = Request(auto=auto, source=None, config=built, options=options, rest=rest, hub={}, device=device, registered=registered)
     return _finish(request, lambda attn: _random(request, attn), resolution, {})
@@ -106,44 +109,6 @@ def _device(options: Options, rest: Mapping[str, Any]) -> torch.device:
     return torch.get_default_device()
 
 
-def _resolve(auto: Any, config: Any, options: Options) -> tuple[Resolution, type | None]:
-    """Choose between a registered class and that of transformers, with the reasons."""
-    names = getattr(config, "architectures", None) or []
-    name = names[0] if names else None
-    reasons: list[str] = []
-    if options.force_hf:
-        reasons.append("force_hf asks for transformers' own class")
-    elif options.quantization_config is not None:
-        reasons.append("a quantized load always takes transformers' own class")
-    else:
-        found = _registered(auto, config, name, reasons)
-        if found is not None:
-            return Resolution(implementation="native", class_name=found.__name__, reasons=reasons), found
-    return Resolution(implementation="hf", class_name="", reasons=reasons), None
-
-
-def _registered(auto: Any, config: Any, name: str | None, reasons: list[str]) -> type | None:
-    entry = ModelRegistry.find(name=name, model_type=getattr(config, "model_type", None))
-    if entry is None:
-        reasons.append(f"no own class is registered for {name or getattr(config, 'model_type', 'this model')}")
-        return None
-    task = auto.__name__.removeprefix("AutoModel")
-    if "For" in entry.name and not entry.name.endswith(task):
-        reasons.append(f"the registered {entry.name} is for another task than {task}")
-        return None
-    cls = ModelRegistry.resolve_custom_model_cls(entry.name, config)
-    if cls is None:
-        reasons.append(f"the registered {entry.name} refuses this config (supports_config)")
-        return None
-    from transformers import PreTrainedModel
-
-    if not issubclass(cls, PreTrainedModel):
-        fix = "derive it from transformers.PreTrainedModel, or pass force_hf=True"
-        raise NotBuiltError(f"{entry.name} is registered as a plain nn.Module", found=cls.__name__, expected="a PreTrainedModel class", fix=fix)
-    reasons.append(f"{entry.name} is registered ({entry.source})")
-    return cls
-
-
 def _load(request: Request, attn: Any, args: tuple[Any, ...], loading: dict[str, Any]) -> Any:
     if request.device.type == "meta":
         return _random(request, attn)
@@ -151,6 +116,8 @@ def _load(request: Request, attn: Any, args: tuple[Any, ...], loading: dict[str,
     if request.options.quantization_config is not None:
         kwargs["quantization_config"] = request.options.quantization_config
     maker: Any = request.registered if request.registered is not None else request.auto
+    if _of_this_package(request.registered):
+        kwargs = {**kwargs, "device_map": request.rest.get("device_map") or request.device}
     try:
         model, info = maker.from_pretrained(request.source, *args, config=deepcopy(request.config), **kwargs)
     except OSError as error:
@@ -183,7 +150,11 @@ def _finish(request: Request, make: Callable[[Any], Any], resolution: Resolution
     dtype = options.dtype if isinstance(options.dtype, torch.dtype) else config.dtype
     asked = options.attn if options.attn is not None else attention.FROM_BACKEND.get(options.backend.attn or "")
     refused: dict[str, str] = {}
-    if isinstance(asked, dict):
+    plain = None
+    if _is_native(request.registered):
+        name, plain = _native_attention(request, asked if isinstance(asked, str) else None, dtype=dtype, events=events)
+        model = make(name)
+    elif isinstance(asked, dict):
         model, name = make(asked), "as given for each part"
     else:
         if asked is not None:
@@ -200,13 +171,42 @@ def _finish(request: Request, make: Callable[[Any], Any], resolution: Resolution
     if request.device.type == "meta" and request.source is not None:
         events.append("built on meta: no weight was read")
     _note_loading(loading, resolution)
-    rows = [attention.row(name, refused, config=config, device=request.device, dtype=dtype), row]
-    rows += hf_rows(model, device=request.device, liger=liger, asked=options.backend.asked())
-    model = thin_model(model, sdpa=sdpa)
+    first = plain or attention.row(name, refused, config=config, device=request.device, dtype=dtype)
+    rows = _rows(model, first, row, liger=liger, request=request)
+    model = thin_model(model, sdpa=MATH if plain is not None and name == "eager" and asked == "eager" else sdpa)
     model.resolution, model.kernels = resolution, KernelTable(tuple(rows))
     if enabled(options.compile_config):
         _compile(model, options.compile_config)
     return model if options.peft_config is None else _peft(model, options.peft_config)
+
+
+def _of_this_package(cls: type | None) -> bool:
+    """Say whether a registered class has the face of this package over a decoder or a user's module."""
+    return cls is not None and hasattr(cls, "weight_prefix")
+
+
+def _is_native(cls: type | None) -> bool:
+    return _of_this_package(cls) and getattr(cls, "weight_prefix", None) == ""
+
+
+def _native_attention(request: Request, asked: str | None, *, dtype: torch.dtype | None, events: list[str]) -> tuple[str, KernelRow]:
+    """Return the name of a native decoder's attention and its row of the table."""
+    cls: Any = request.registered
+    spec, config, device = cls.entry.spec(Config(request.config)), request.config, request.device
+    row = attention_row(spec, device=device, config=config, dtype=dtype)
+    name = settle_attention(asked, row, config=config, device=device, dtype=dtype, events=events)
+    if name != row.chosen:
+        row = replace(
+            row, chosen="eager", why="asked for; the plain path of torch's kernel", others={**row.others, row.chosen: "eager was asked for"}
+        )
+    return name, row
+
+
+def _rows(model: Any, first: KernelRow, sdpa: KernelRow, *, liger: str | None, request: Request) -> list[KernelRow]:
+    asked, device = request.options.backend.asked(), request.device
+    if _is_native(request.registered):
+        return [first, sdpa, *native_rows(model.spec, device=device, liger=liger, asked=asked)]
+    return [first, sdpa, *hf_rows(model, device=device, liger=liger, asked=asked)]
 
 
 def _note_loading(loading: dict[str, Any], resolution: Resolution) -> None:

@@ -53,6 +53,12 @@ def shapes_only(make: Callable[[], Any]) -> Any:
     return model
 
 
+def mask_sizes(cache: Any, queries: Any, layer: int) -> tuple[int, int]:
+    """Return the number of keys that a layer of a cache gives for these queries [T], and the place of the first."""
+    found = cache.get_mask_sizes(len(queries) if major() >= 5 else queries, layer)
+    return int(found[0]), int(found[1])
+
+
 def known_model_types() -> frozenset[str]:
     """Return every model_type that AutoConfig can build, registered ones included."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING

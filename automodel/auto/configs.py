@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from automodel.auto import compat
 from automodel.auto.model_types import where_known
 from automodel.errors import ModelError
-from automodel.registry import ModelRegistry
+from automodel.registry import ModelRegistry, load_config_class
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -52,10 +52,9 @@ def load_config(
     changes = {
         key: {**data[key], **value} if isinstance(value, dict) and isinstance(data.get(key), dict) else value for key, value in changes.items()
     }
-    entry = ModelRegistry.find(name=_architecture(data), model_type=kind)
-    own = entry.load_config_class() if entry is not None else None
-    if own is not None and (kind not in compat.known_model_types() or getattr(own, "model_type", None) == kind):
-        config, unused = own.from_pretrained(place, return_unused_kwargs=True, **(hub or {}), **changes)  # type: ignore[attr-defined]  # a config class
+    own = _own_class(_architecture(data), kind)
+    if own is not None:
+        config, unused = own.from_pretrained(place, return_unused_kwargs=True, **(hub or {}), **changes)
         return config, unused
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
@@ -65,7 +64,10 @@ def load_config(
     except OSError as error:
         raise hub_error(place, error) from error
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, StrictDataclassError) as error:
-        raise unbuildable(place, error) from error
+        spare = _spare_class(_architecture(data), kind)
+        if spare is None:
+            raise unbuildable(place, error) from error
+        config, unused = spare.from_pretrained(place, return_unused_kwargs=True, **(hub or {}), **changes)
     return config, {key: value for key, value in unused.items() if key in changes}
 
 
@@ -86,6 +88,12 @@ def check_source(source: str | Path) -> str:
         what = "is a file, not a folder" if os.path.isfile(place) else "does not exist"
         raise ModelError(f"the folder {place} {what}", found=place, expected="a model folder, or a hub id such as name/model", fix="correct the path")
     return place
+
+
+def inside(source: str | os.PathLike[str], hub: dict[str, Any]) -> str:
+    """Return a local folder with `subfolder`, which is taken out of the download arguments, added to it; a hub id stays as it is."""
+    place = os.path.expanduser(str(source))
+    return os.path.join(place, hub.pop("subfolder")) if os.path.isdir(place) and hub.get("subfolder") else str(source)
 
 
 def hub_error(place: str, error: BaseException) -> ModelError:
@@ -171,7 +179,8 @@ def _read(place: str, hub: dict[str, Any]) -> dict[str, Any]:
 
 def _known_type(place: str, data: dict[str, Any], *, trust_remote_code: bool) -> str | None:
     kind: str | None = data.get("model_type")
-    if ModelRegistry.find(name=_architecture(data), model_type=kind) is not None:
+    entry = ModelRegistry.find(name=_architecture(data), model_type=kind)
+    if kind and entry is not None and entry.model_type in (None, kind):
         return kind
     own_code = "AutoConfig" in (data.get("auto_map") or {})
     if own_code and trust_remote_code:
@@ -212,11 +221,45 @@ def _from_map(data: dict[str, Any], changes: dict[str, Any]) -> tuple[Pretrained
         raise ModelError(
             "the config has no model_type", found=", ".join(data) or "an empty map", expected='a "model_type"', fix="add model_type: llama, say"
         )
-    entry = ModelRegistry.find(model_type=kind)
-    own = entry.load_config_class() if entry is not None else None
+    name = _architecture(data)
+    own = _own_class(name, kind)
     if own is None and kind not in compat.known_model_types():
         raise unknown_type("the config", str(kind))
-    return (own(**data, **changes) if own is not None else AutoConfig.for_model(kind, **{**data, **changes})), {}
+    if own is not None:
+        return own(**data, **changes), {}
+    spare = _spare_class(name, kind)
+    if spare is None:
+        return AutoConfig.for_model(kind, **{**data, **changes}), {}
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        return AutoConfig.for_model(kind, **{**data, **changes}), {}
+    except (ValueError, TypeError, StrictDataclassError):
+        return spare(**{**data, **changes}), {}
+
+
+def _own_class(name: str | None, kind: str | None) -> type[PretrainedConfig] | None:
+    """Return the config class of a registered architecture, unless transformers has one for the model_type and none came with the architecture."""
+    from automodel.auto.native.configs import config_class, register_configs
+
+    register_configs()
+    entry = ModelRegistry.find(name=name, model_type=kind)
+    if entry is not None and entry.model_type not in (None, kind):
+        entry = ModelRegistry.find(model_type=kind)
+    own = load_config_class(entry) if entry is not None else None
+    if own is not None and (kind not in compat.known_model_types() or getattr(own, "model_type", None) == kind):
+        return own
+    return config_class(entry) if entry is not None and kind not in compat.known_model_types() else None
+
+
+def _spare_class(name: str | None, kind: str | None) -> type[PretrainedConfig] | None:
+    """Return our class for a model_type whose class in transformers may refuse valid files."""
+    from automodel.auto.native.configs import file_class
+
+    entry = ModelRegistry.find(name=name, model_type=kind)
+    if entry is not None and entry.model_type != kind:
+        entry = ModelRegistry.find(model_type=kind)
+    return file_class(entry.config) if entry is not None and entry.config is not None else None
 
 
 def _override(config: Any, changes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automodel.auto.configs import HUB_KEYS, check_source, load_config
-from automodel.auto.sections import AUTO_OF_TASK, check_weights
+from automodel.auto.fit import check_weights
+from automodel.auto.sections import AUTO_OF_TASK
 from automodel.errors import AutomodelError, ModelError, RecipeError
 from automodel.tables import facts_html, facts_text, grid_html, grid_text
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+    from automodel.auto.outline import LayerKind
+    from automodel.kernels import KernelRow
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 PLACEMENTS: dict[str, dict[str, Any]] = {
@@ -74,6 +78,7 @@ class Inspection:
         tokenizer: True, False, or None when only a config was given; `chat_template` likewise.
         methods: method -> placement -> "yes" or why not.
         missing: what stands in the way, each with its fix.
+        config: the config as it was read; `layers` are its layers by kind, and `kernels` what this machine would run them with.
     """
 
     target: str
@@ -95,6 +100,9 @@ class Inspection:
     chat_template: bool | None = None
     methods: dict[str, dict[str, str]] = field(default_factory=dict)
     missing: list[Gap] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    layers: list[LayerKind] = field(default_factory=list)
+    kernels: list[KernelRow] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -168,7 +176,12 @@ def inspect(target: str | Path | Mapping[str, Any] | PretrainedConfig, *, task: 
     kind = classify(data)
     names = data.get("architectures") or [""]
     found = Inspection(
-        target=name, task=task or _task_of(kind), kind=kind, model_type=str(data.get("model_type") or ""), architecture=str(names[0] or "")
+        target=name,
+        task=task or _task_of(kind),
+        kind=kind,
+        model_type=str(data.get("model_type") or ""),
+        architecture=str(names[0] or ""),
+        config=data,
     )
     if isinstance(source, Path):
         _look_at_files(found, source)
@@ -308,6 +321,7 @@ def _build(found: Inspection, source: Any, hub: dict[str, Any]) -> None:
 
 
 def _describe(found: Inspection, model: Any, config: Any) -> None:
+    from automodel.auto.outline import kernels_here, layer_kinds, layer_types
     from automodel.auto.parts import active_parameters, count_parts, experts
 
     resolution = model.resolution
@@ -319,6 +333,8 @@ def _describe(found: Inspection, model: Any, config: Any) -> None:
     found.dtype = str(config.dtype).removeprefix("torch.") if config.dtype is not None else ""
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
     found.context_length = length if isinstance(length, int) else None
+    found.layers = layer_kinds(model, layer_types(config.get_text_config().to_dict()))
+    found.kernels = kernels_here(model, config)
     _lora(found, model)
 
 

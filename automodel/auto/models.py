@@ -17,10 +17,15 @@ from transformers import (
 )
 
 from automodel.auto import build
+from automodel.auto.native.configs import register_configs
 from automodel.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+
+# So that AutoConfig, too, reads files whose model_type transformers lacks, without code from their repository.
+register_configs()
 
 
 class _NeMoAuto:
@@ -39,7 +44,8 @@ class _NeMoAuto:
                 * `device`: where the model is put; "meta" builds it without reading a weight.
                 * `attn_implementation`: where to start on the ladder flash_attention_3, flash_attention_2, sdpa, eager.
                 * `use_liger_kernel` (True), `use_sdpa_patching` (True), `sdpa_method` (None): kernels that apply where they can.
-                * `backend`: BackendConfig or map; `force_hf` (False): skip the registry.
+                * `backend`: BackendConfig or map; `force_hf` (False): skip the registry; `allow_unverified` (False): take a native class
+                  that has not been compared with its reference, too.
                 * `peft_config`: a peft config, a PeftSection or a map; a PeftModel comes back.
                 * `quantization_config`, `compile_config`, `freeze_config`, `fp8_config`, `device_mesh`, `distributed_setup`.
 

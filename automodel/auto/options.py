@@ -31,6 +31,7 @@ class Options:
     quantization_config: Any
     compile_config: Any
     device: torch.device | None
+    allow_unverified: bool
 
 
 def read_options(kwargs: dict[str, Any]) -> Options:
@@ -73,6 +74,7 @@ def read_options(kwargs: dict[str, Any]) -> Options:
         quantization_config=quantization,
         compile_config=kwargs.pop("compile_config", None),
         device=None if device is None else torch.device(device),
+        allow_unverified=kwargs.pop("allow_unverified", False),
     )
 
 

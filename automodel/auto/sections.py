@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automodel.auto.fit import check_fit
+from automodel.auto.fit import check_fit, check_weights
 from automodel.errors import ModelError, RequestError
 from automodel.recipe.schema import ModelSection, TokenizerSection
-from automodel.weights import inspect_folder
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +58,7 @@ def build_model(section: ModelSection, *, task: str, device: torch.device | str,
         "force_hf": section.force_hf,
         "backend": section.backend,
         "trust_remote_code": section.trust_remote_code,
+        "allow_unverified": section.allow_unverified,
         **kwargs,
     }
     place = section.pretrained_model_name_or_path
@@ -115,31 +115,6 @@ def resolve_config(section: ModelSection) -> PretrainedConfig:
         fix = f"did you mean {near[0]}?" if near else f"leave {name} out"
         raise ModelError(f"{type(config).__name__} has no field {name}", found=f"config_overrides.{name}", expected="a field of the config", fix=fix)
     return config
-
-
-def check_weights(path: str | Path) -> None:
-    """Look at every weight file of a local folder before anything is loaded; a hub id passes, downloads are checked by the hub's client.
-
-    Raises:
-        ModelError: no weights, only pickled ones, a missing shard, or a safetensors file that is damaged or cut short.
-    """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        return
-    report = inspect_folder(folder)
-    report.check()
-    if report.files:
-        return
-    pickled = sorted(p.name for p in (*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
-    if pickled:
-        line = f"M.from_pretrained('{folder}', use_safetensors=False).save_pretrained('{folder}-safetensors')"
-        fix = f'python -c "from transformers import AutoModelForCausalLM as M; {line}" (only for files that you trust)'
-        what = f"{folder} holds pickled weights only, which can run code when they are opened"
-        raise ModelError(what, found=", ".join(pickled[:4]), expected="model.safetensors", fix=fix)
-    found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder"
-    shards = sorted(folder.glob("model-*-of-*.safetensors"))
-    fix = "fetch model.safetensors.index.json as well" if shards else "copy the weights into the folder, or use model.config for random weights"
-    raise ModelError(f"{folder} holds no model.safetensors and no index", found=found, expected="safetensors weights", fix=fix)
 
 
 def build_tokenizer(section: TokenizerSection | None, model: ModelSection) -> PreTrainedTokenizerBase:

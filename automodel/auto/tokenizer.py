@@ -12,6 +12,7 @@ from automodel.auto import compat
 from automodel.auto.configs import HUB_KEYS, check_source, hub_error
 from automodel.auto.resolution import Resolution
 from automodel.auto.thin import thin_tokenizer
+from automodel.auto.tokenizers import VOCABULARIES, family_tokenizer
 from automodel.errors import ModelError
 
 if TYPE_CHECKING:
@@ -72,9 +73,13 @@ class NeMoAutoTokenizer:
         kind = model_type_of(place, {name: kwargs[name] for name in HUB_KEYS if name in kwargs})
         if kind in cls._registered and not force_default:
             return _call(cls._registered[kind], place, args, kwargs=kwargs, kind=kind)
-        tokenizer = _auto(place, args, trust_remote_code=trust_remote_code, kwargs=kwargs)
-        resolution = Resolution(implementation="hf", class_name=type(tokenizer).__name__)
-        tokenizer = _literal(place, tokenizer, resolution, kwargs)
+        family = family_tokenizer(place, model_type=kind, options=kwargs)
+        if family is not None:
+            tokenizer, resolution = family
+        else:
+            tokenizer = _auto(place, args, trust_remote_code=trust_remote_code, kwargs=kwargs)
+            resolution = Resolution(implementation="hf", class_name=type(tokenizer).__name__)
+            tokenizer = _literal(place, tokenizer, resolution, kwargs)
         _fill_pad(tokenizer, resolution)
         if add_bos_token is not None or add_eos_token is not None:
             _ends(tokenizer, bos=add_bos_token, eos=add_eos_token)
@@ -88,7 +93,7 @@ def check_tokenizer_source(source: str | Path) -> str:
     folder = Path(source).expanduser()
     if folder.is_dir():
         names = {p.name for p in folder.iterdir()}
-        known = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json"}
+        known = {"tokenizer.json", "tokenizer_config.json", *VOCABULARIES, "vocab.txt", "spiece.model", "tekken.json"}
         if not names & known:
             found = ", ".join(sorted(names)[:8]) or "an empty folder"
             fix = "set tokenizer.pretrained_model_name_or_path to the folder or hub id of the model it belongs to"

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from automodel.cli import jobs, looks, runs, tools
+from automodel.cli import coverage, jobs, looks, new_arch, publish, runs, tools
 from automodel.cli.app import app
 from automodel.cli.arguments import split
 from automodel.cli.output import report_error
 
-COMMAND_FILES = (jobs, looks, runs, tools)  # their commands enter the app when they are imported
+COMMAND_FILES = (coverage, jobs, looks, new_arch, publish, runs, tools)  # their commands enter the app when they are imported
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from automodel.cli.app import app
 from automodel.cli.jobs import Domain, Nproc, Targets, read_request
+from automodel.cli.lessons import lab_words
 from automodel.cli.output import put, put_json, say
 from automodel.errors import RequestError
 
@@ -104,7 +105,7 @@ def generate(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(ctx: typer.Context) -> int:
-    """Start JupyterLab in this folder; further words are passed on to it."""
+    """Open the workbench notebook and the lessons in JupyterLab, in this folder; further words are passed on to it."""
     if importlib.util.find_spec("jupyterlab") is None:
         raise RequestError(
             "JupyterLab is not installed in this environment.",
@@ -112,7 +113,8 @@ def lab(ctx: typer.Context) -> int:
             expected="the package jupyterlab",
             fix="pip install 'automodel-workbench[notebook]'",
         )
-    os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", *ctx.args])  # noqa: S606  # JupyterLab takes the place of this process
+    words = lab_words(ctx.args, Path.cwd())
+    os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", *words])  # noqa: S606  # JupyterLab takes the place of this process
     return 0
 
 

@@ -42,3 +42,16 @@ def build_mock(section: DatasetSection, tokenizer: PreTrainedTokenizerBase | Non
     return TokenizedDataset(
         ids, labels=ids, lengths=np.full(rows, length, np.int32), prompt_lengths=np.zeros(rows, np.int32), report=report, row_length=None
     )
+
+
+def mock_tokenizer(vocabulary: int) -> PreTrainedTokenizerBase:
+    """Return a tokenizer for made-up tokens: each is the number that it is, the first ends a text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<eos>": 0, **{str(number): number for number in range(1, vocabulary)}}
+    core = Tokenizer(models.WordLevel(words, unk_token="<eos>"))  # noqa: S106  a token of text, no secret
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = dict.fromkeys(("eos_token", "pad_token", "unk_token"), "<eos>")
+    made: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_object=core, **special)  # type: ignore[no-untyped-call]  # its stub has no types
+    return made

@@ -20,6 +20,8 @@ from types import FrameType
 from automodel.launch.env import cpu_environment
 from automodel.run.folder import RunFolder
 from automodel.run.process import ProcessIdentity, is_alive, signal_process
+from automodel.run.reader import Run
+from automodel.run.report import leave_report
 from automodel.run.states import FINAL
 
 WORKER = "automodel.launch.worker"
@@ -128,6 +130,7 @@ class Supervisor:
         elif state not in FINAL:
             self.folder.set_state("failed", error={"what": _how_it_ended(code), "time": time.time()}, exit_code=code)
         self.folder.update(exit_code=code)
+        leave_report(Run(self.folder.path))
         return {"finished": 0, "stopped": 3}.get(str(self.folder.record().get("state")), 1)
 
 

@@ -15,6 +15,7 @@ from automodel.launch.allocator import reuse_freed_memory
 from automodel.launch.signals import stop_on_signals
 from automodel.run.folder import HEARTBEAT_SECONDS, RunFolder
 from automodel.run.reader import Run
+from automodel.run.report import leave_report
 from automodel.run.states import FINAL
 
 if TYPE_CHECKING:
@@ -58,12 +59,20 @@ def heartbeats(folder: RunFolder) -> Iterator[None]:
 
 
 def run_in_process(recipe: Recipe | None, folder: RunFolder, *, resume: Path | None, body: Body | None = None, quiet: bool = True) -> int:
-    """Run the job in this process and write how it ended; returns its exit code. Without a recipe the folder's own is read.
+    """Run the job in this process and write how it ended, and its report; returns its exit code. Without a recipe the folder's own is read.
 
     Raises:
         Exception: whatever ended the job, when not `quiet`; it is in the rank's status file by then.
     """
     rank = this_rank()
+    try:
+        return _run(recipe, folder, rank, resume=resume, body=body, quiet=quiet)
+    finally:
+        if rank == 0 and folder.record().get("state") in FINAL:
+            leave_report(Run(folder.path))
+
+
+def _run(recipe: Recipe | None, folder: RunFolder, rank: int, *, resume: Path | None, body: Body | None, quiet: bool) -> int:
     reason = reuse_freed_memory()
     folder.rank_status(rank, phase="preparing")
     if rank == 0:

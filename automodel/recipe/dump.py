@@ -106,7 +106,13 @@ def masked(value: Any, key: object = "") -> Any:
         return {name: masked(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [masked(item, key) for item in value]
-    if is_secret(key) and value is not None and not (isinstance(value, str) and PLACEHOLDER.fullmatch(value)):
+    # `add_bos_token: true` is named like a secret and is none.
+    if (
+        is_secret(key)
+        and value is not None
+        and not isinstance(value, (bool, int, float))
+        and not (isinstance(value, str) and PLACEHOLDER.fullmatch(value))
+    ):
         return MASK
     return value
 

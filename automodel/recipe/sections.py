@@ -1,7 +1,7 @@
 """The sections of a recipe: every key, its type, range, default and effect.
 
 This file holds the values only; `recipe.schema` puts them together as `Recipe`.
-Every field has a description: its effect in one sentence; `json_schema_extra` adds unit and typical range where they help.
+Every field has a description: its effect in one sentence; `recipe.places` adds place, unit and usual range.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from automodel.recipe.places import add_places
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 DTYPE_SPELLINGS = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16", "half": "float16", "fp64": "float64", "float": "float32"}
@@ -41,7 +43,13 @@ class Section(BaseModel):
     """A block of a recipe: unknown keys are refused, values are frozen once read."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=(), allow_inf_nan=False, coerce_numbers_to_str=True
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,
+        json_schema_extra=add_places,
     )
 
     @field_validator("*", mode="before")
@@ -108,6 +116,7 @@ class ModelSection(TargetSection):
     use_sdpa_patching: bool = Field(True, description="Choose the SDPA backend order.")
     sdpa_method: NameList | None = Field(None, description="SDPA backends in order of preference.")
     force_hf: bool = Field(False, description="Take the transformers class even when a native one exists.")
+    allow_unverified: bool = Field(False, description="Take a native class that has never been compared with its reference.")
     backend: dict[str, Any] | None = Field(None, description="Kernel choices (BackendConfig).")
     num_labels: int | None = Field(None, ge=1, description="Number of classes of a sequence classifier.")
 

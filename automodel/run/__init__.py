@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from automodel.run.compare import Comparison, compare
 from automodel.run.environment import environment
-from automodel.run.explain import Explanation
+from automodel.run.explain import Explanation, explain_text
 from automodel.run.folder import Requests, RunFolder
 from automodel.run.location import runs_root
 from automodel.run.reader import Checkpoint, Run, attach, runs
+from automodel.run.remedy import Remedy
 from automodel.run.reporter import NullReporter, PlainReporter, Reporter, RichReporter, make_reporter
 from automodel.run.states import ACTIVE, FINAL, Status
 
@@ -19,6 +20,7 @@ __all__ = [
     "Explanation",
     "NullReporter",
     "PlainReporter",
+    "Remedy",
     "Reporter",
     "Requests",
     "RichReporter",
@@ -28,6 +30,7 @@ __all__ = [
     "attach",
     "compare",
     "environment",
+    "explain_text",
     "make_reporter",
     "runs",
     "runs_root",

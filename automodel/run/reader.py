@@ -243,6 +243,23 @@ class Run:
 
         return explain(self)
 
+    def report(self, path: str | Path | None = None, *, interactive: bool = False) -> Path:
+        """Write the run as one HTML page that needs no network, by default `report.html` in its folder, and return the path.
+
+        Args:
+            path: another file.
+            interactive: plotly's figure in place of the drawn charts; some megabytes larger, and needs plotly.
+        """
+        from automodel.run.report import write_report
+
+        return write_report(self, path, interactive=interactive)
+
+    def figure(self, column: str = "loss") -> Any:
+        """Return a plotly figure of one column of the metrics; raises RequestError where plotly is not installed."""
+        from automodel.run.report_figure import figure
+
+        return figure(self, column=column)
+
     def __repr__(self) -> str:
         return run_line(self)
 

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from automodel.run.remedy import Remedy, Settings, adapters, chunked_loss, recompute, shorter_rows, split_weights
 from automodel.tables import facts_html, facts_text, size_text
-from automodel.tasks.memory import Load, estimate
+from automodel.tasks.memory import Load, estimate, runtime_bytes
 
 if TYPE_CHECKING:
     from automodel.data import GlobalBatchSampler
     from automodel.mesh import World
     from automodel.recipe.schema import Recipe
     from automodel.tasks.preflight import Prepared
+
+_ELSEWHERE = "or more memory: another device, or more of them with distributed.strategy: fsdp2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of the recipe that takes less memory: what it is, the overrides that make it, and what the job would take then (bytes)."""
+
+    text: str
+    overrides: tuple[str, ...]
+    memory_total: int
+    fits: bool
+
+    def __str__(self) -> str:
+        verdict = "fits" if self.fits else "still too much"
+        return f"{' '.join(self.overrides)} ({self.text}): about {size_text(self.memory_total)}, {verdict}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +46,8 @@ class JobPlan:
         global_batch: rows a step = `local_batch` x `accumulation` x `world_size`.
         tokens_per_step: mean of real tokens; `padded_tokens_per_step` counts the filling too, `label_tokens_per_step` the trained ones.
         memory: item -> bytes on one device, an estimate; `memory_total` is its sum and `device_memory` what there is (bytes).
-        advice: what would make it fit, empty when it fits.
+        changes: what would make it fit, each with what the job would take then; those that suffice first, empty when it fits.
+        advice: the same as text, and what no setting can do.
         checkpoint_bytes: one checkpoint; `disk_free` is what the disk of `root` has left.
     """
 
@@ -59,6 +79,7 @@ class JobPlan:
     root: str
     disk_free: int
     data: str
+    changes: list[Change] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
 
     @property
@@ -158,10 +179,11 @@ def _put_together(ready: Prepared, world: World, strategy: str, reason: str, dev
     from automodel.train.state import Plan
 
     recipe, batch = ready.recipe, ready.recipe.step_scheduler
-    work = _work(ready, world)
+    work = _work(ready, world, strategy=strategy)
     length = Plan.of(recipe, work.steps)
     memory = estimate(_load(ready, world, strategy, work))
     room = device_memory or _device_memory(world)
+    changes = less_memory(ready, world, strategy, room) if sum(memory.values()) > room else []
     root = Path(recipe.checkpoint.checkpoint_dir or runs_root(recipe.run.folder)).expanduser()
     return JobPlan(
         recipe=recipe.recipe,
@@ -192,13 +214,14 @@ def _put_together(ready: Prepared, world: World, strategy: str, reason: str, dev
         root=str(root),
         disk_free=shutil.disk_usage(nearest_folder(root)).free,
         data=str(ready.training.report),
-        advice=_advice(recipe, strategy, world) if sum(memory.values()) > room else [],
+        changes=changes,
+        advice=[str(one) for one in changes] + ([_ELSEWHERE] if sum(memory.values()) > room else []),
     )
 
 
 @dataclass
 class _Work:
-    """The first epoch, counted over all processes; `most_tokens` and `most_labels` are the largest of any micro-batch."""
+    """The first epoch, counted over all processes; `most_tokens` and `most_labels` are the largest that is computed at once."""
 
     steps: int
     accumulation: int
@@ -207,13 +230,18 @@ class _Work:
     labels: int = 0
     most_tokens: int = 0
     most_labels: int = 0
+    shapes: set[tuple[int, int]] = field(default_factory=set)
 
 
-def _work(ready: Prepared, world: World) -> _Work:
-    """Walk over the very micro-batches of the first epoch."""
+def _work(ready: Prepared, world: World, *, strategy: str = "single") -> _Work:
+    """Walk over the very micro-batches of the first epoch, in the parts in which they are computed."""
     from automodel.data import build_sampler
+    from automodel.train.step import TOKENS_AT_ONCE
 
     recipe, data = ready.recipe, ready.training
+    limit = recipe.dataset.seq_length or 0  # of a change that is being tried; the data themselves keep to their own already
+    lengths = np.minimum(data.lengths, limit) if limit else data.lengths
+    cut = TOKENS_AT_ONCE if world.device.type == "cpu" and strategy != "fsdp2" else 0
 
     def sampler(rank: int) -> GlobalBatchSampler:
         return build_sampler(
@@ -225,33 +253,49 @@ def _work(ready: Prepared, world: World) -> _Work:
     unit = recipe.dataloader.pad_seq_len_divisible or 1
     for rows in ranks[0].steps(0):
         for micro in (micro for one in ranks for micro in one.deal(rows) if micro):
-            longest = data.row_length or int(data.lengths[micro].max())
-            padded = len(micro) * -(-longest // unit) * unit
-            labels = int(data.supervised[micro].sum())
-            work.tokens += int(data.lengths[micro].sum())
-            work.padded += padded
-            work.labels += labels
-            work.most_tokens, work.most_labels = max(work.most_tokens, padded), max(work.most_labels, labels)
+            longest = min(data.row_length, limit or data.row_length) if data.row_length else int(lengths[micro].max())
+            width = -(-longest // unit) * unit
+            work.tokens += int(lengths[micro].sum())
+            work.padded += len(micro) * width
+            work.labels += int(data.supervised[micro].sum())
+            for rows_at_once, wide, labels in _parts(micro, lengths, data.supervised, width=width, limit=cut):
+                work.most_tokens, work.most_labels = max(work.most_tokens, rows_at_once * wide), max(work.most_labels, labels)
+                work.shapes.add((rows_at_once, wide))
     return work
 
 
-def _load(ready: Prepared, world: World, strategy: str, work: _Work) -> Load:
-    import torch
+def _parts(micro: Sequence[int], lengths: Any, supervised: Any, *, width: int, limit: int) -> Iterator[tuple[int, int, int]]:
+    """Yield rows, width and trained tokens of the parts that a micro-batch is cut into, as `train.step.parts_of` cuts it; 0 is no limit."""
+    if not limit or len(micro) * width <= limit:
+        yield len(micro), width, int(supervised[micro].sum())
+        return
+    start = 0
+    while start < len(micro):
+        longest, count = int(lengths[micro[start]]), 1
+        while start + count < len(micro) and (count + 1) * max(longest, int(lengths[micro[start + count]])) <= limit:
+            longest = max(longest, int(lengths[micro[start + count]]))
+            count += 1
+        yield count, longest, int(supervised[micro[start : start + count]].sum())
+        start += count
 
-    from automodel.auto import build_model
+
+def _load(ready: Prepared, world: World, strategy: str, work: _Work) -> Load:
     from automodel.auto.parts import activation_width
     from automodel.parallel import decoder_layers
+    from automodel.tasks.preflight import sizes
 
     recipe, precision = ready.recipe, ready.precision
-    shape: Any = build_model(recipe.model, task=recipe.task, device=torch.device("meta"), dtype=precision.weights)
+    plain = recipe.model_copy(update={"peft": None, "freeze_config": None})
+    shape = sizes(plain, precision).model
     layers = decoder_layers(shape)
     vocabulary, hidden = shape.get_input_embeddings().weight.shape
     trained = ready.trained_parameters
+    gpu = world.device.type == "cuda"
     return Load(
         frozen=ready.parameters - trained,
         frozen_bytes=precision.weights.itemsize,
         trained=trained,
-        trained_bytes=(ready.checkpoint_bytes - ready.optimizer_bytes) // max(trained, 1),
+        trained_bytes=ready.trained_bytes // max(trained, 1),
         optimizer_bytes=ready.optimizer_bytes,
         tokens=work.most_tokens,
         supervised=work.most_labels,
@@ -265,6 +309,10 @@ def _load(ready: Prepared, world: World, strategy: str, work: _Work) -> Load:
         strategy=strategy,
         world_size=world.size,
         lora=recipe.peft is not None,
+        dora=recipe.peft is not None and recipe.peft.use_dora,
+        gpu=gpu,
+        one_shape=len(work.shapes) == 1,
+        runtime=runtime_bytes(gpu=gpu),
     )
 
 
@@ -278,16 +326,58 @@ def _device_memory(world: World) -> int:
     return int(psutil.virtual_memory().available) // world.size
 
 
-def _advice(recipe: Recipe, strategy: str, world: World) -> list[str]:
-    found = []
-    if recipe.step_scheduler.local_batch_size > 1:
-        found.append("step_scheduler.local_batch_size: 1 (the same global batch, computed in smaller parts)")
-    if not recipe.distributed.activation_checkpointing:
-        found.append("distributed.activation_checkpointing: true (activations are computed twice instead of kept)")
-    if recipe.peft is None:
-        found.append("peft: {dim: 8} (gradients and optimizer state for small adapters only)")
-    if recipe.dataset.seq_length is None:
-        found.append("dataset.seq_length: a limit for the longest row")
-    if strategy != "fsdp2":
-        found.append("distributed.strategy: fsdp2 on more devices" if world.size == 1 else "distributed.strategy: fsdp2")
+def less_memory(ready: Prepared, world: World, strategy: str, room: int) -> list[Change]:
+    """Return the changes of the recipe that save memory, those that suffice first; where none does alone, all together at the end."""
+    start = sum(estimate(_load(ready, world, strategy, _work(ready, world, strategy=strategy))).values())
+    found: list[Change] = []
+    together: list[str] = []
+    for remedy in _remedies(ready.recipe, world):
+        changed = _tried(ready, world, strategy, remedy.overrides)
+        if changed < 0.99 * start:
+            found.append(Change(text=remedy.text, overrides=remedy.overrides, memory_total=changed, fits=changed <= room))
+            together += remedy.overrides
+    found.sort(key=lambda one: not one.fits)
+    if len(found) > 1 and not found[0].fits:
+        changed = _tried(ready, world, strategy, tuple(together))
+        found.append(Change(text="all of these together", overrides=tuple(together), memory_total=changed, fits=changed <= room))
     return found
+
+
+def _remedies(recipe: Recipe, world: World) -> list[Remedy]:
+    """Return what may be tried, the cheapest first: what changes no result, then what changes what is learnt."""
+    settings = Settings(recipe.model_dump())
+    row = Remedy("compute one row at once; the global batch, and so the result, stay the same", ("--step_scheduler.local_batch_size=1",))
+    tried = [
+        None if settings.holds(row.overrides[0]) else row,
+        recompute(settings),
+        chunked_loss(settings),
+        split_weights(settings) if world.size > 1 else None,
+        shorter_rows(settings),
+        adapters(settings),
+    ]
+    return [one for one in tried if one is not None]
+
+
+def _tried(ready: Prepared, world: World, strategy: str, overrides: tuple[str, ...]) -> int:
+    """Return what the job would take with a change, without reading data or weights again."""
+    from automodel.recipe import as_loaded
+    from automodel.tasks.preflight import sizes
+    from automodel.train.precision import choose_precision
+
+    recipe = as_loaded(ready.recipe, overrides=overrides).recipe
+    precision = choose_precision(recipe.model.torch_dtype, recipe.autocast, device=world.device, lora=recipe.peft is not None)
+    found = sizes(recipe, precision)
+    changed = replace(
+        ready,
+        recipe=recipe,
+        precision=precision,
+        parameters=found.parameters,
+        trained_parameters=found.trained,
+        trained_bytes=found.trained_bytes,
+        optimizer_bytes=found.optimizer_bytes,
+    )
+    held = "fsdp2" if recipe.distributed.strategy == "fsdp2" and world.size > 1 else strategy
+    load = _load(changed, world, held, _work(changed, world, strategy=held))
+    if recipe.loss_fn.name == "chunked_ce" and recipe.loss_fn.chunk_len:
+        load = replace(load, chunk=recipe.loss_fn.chunk_len)
+    return sum(estimate(load).values())

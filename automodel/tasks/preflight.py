@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from automodel.train.precision import Precision
 
 OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "adafactor": 0, "adagrad": 1, "rmsprop": 2, "sgd": 1}
-FLOAT_BYTES = 4
 ROOM = 1.1
 
 
@@ -40,6 +39,7 @@ class Prepared:
     checkpoint_bytes: int
     lora_modules: tuple[str, ...] = ()
     optimizer_bytes: int = 0
+    trained_bytes: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -95,11 +95,20 @@ def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerBase:
     from automodel.auto import build_tokenizer
     from automodel.data.formatting import read_chat_template
 
+    if recipe.dataset.name == "mock" and not _names_tokenizer(recipe):
+        from automodel.data.mock import mock_tokenizer
+
+        return mock_tokenizer(recipe.dataset.vocab_size or 256)
     tokenizer = build_tokenizer(recipe.tokenizer, recipe.model)
     if recipe.dataset.chat_template is not None:
         # the model learns this template, so the tokenizer that is saved beside it must know it
         tokenizer.chat_template = read_chat_template(recipe.dataset.chat_template)
     return tokenizer
+
+
+def _names_tokenizer(recipe: Recipe) -> bool:
+    named = recipe.tokenizer is not None and recipe.tokenizer.pretrained_model_name_or_path
+    return bool(named or recipe.model.pretrained_model_name_or_path or isinstance(recipe.model.config, str))
 
 
 def check_root(root: Path, *, setting: str = "run.folder, or the environment variable AUTOMODEL_RUNS,") -> None:
@@ -195,25 +204,84 @@ def _size(
 ) -> Prepared:
     import torch
 
-    from automodel.auto import build_model
-    from automodel.peft import match_layers
     from automodel.train.precision import choose_precision
 
     target = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(recipe.model.torch_dtype, recipe.autocast, device=target, lora=recipe.peft is not None)
+    found = sizes(recipe, precision)
+    check_vocabulary(tokenizer, found.embeddings)
+    return Prepared(
+        recipe,
+        tokenizer,
+        training,
+        validation,
+        precision,
+        found.parameters,
+        found.trained,
+        found.saved_bytes + found.optimizer_bytes,
+        found.lora_modules,
+        found.optimizer_bytes,
+        found.trained_bytes,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What a model with its adapters holds, counted on the very modules that the job will have.
+
+    Attributes:
+        model: on meta, with adapters and frozen parts as in the job.
+        parameters: all, adapters and copies of `modules_to_save` among them; `trained` those with a gradient, `trained_bytes` their size.
+        saved_bytes: weights of one checkpoint; `optimizer_bytes` its optimizer state.
+        embeddings: rows of the embedding.
+    """
+
+    model: Any
+    parameters: int
+    trained: int
+    trained_bytes: int
+    saved_bytes: int
+    optimizer_bytes: int
+    embeddings: int
+    lora_modules: tuple[str, ...] = ()
+
+
+def sizes(recipe: Recipe, precision: Precision) -> Sizes:
+    """Build the model of a recipe on meta, put adapters on it and freeze what the job freezes, and count.
+
+    Raises:
+        RequestError: the config cannot be used, or the LoRA targets match nothing.
+    """
+    import torch
+
+    from automodel.auto import build_model
+    from automodel.peft import apply_lora, match_layers
+    from automodel.tasks.sft import freeze
+
     shape: Any = build_model(recipe.model, task=recipe.task, device=torch.device("meta"), dtype=precision.weights)
-    parameters = sum(p.numel() for p in shape.parameters())
-    check_vocabulary(tokenizer, shape.get_input_embeddings().weight.shape[0])
+    rows = int(shape.get_input_embeddings().weight.shape[0])
     modules: tuple[str, ...] = ()
-    trained = parameters
     if recipe.peft is not None:
         modules = match_layers(shape, recipe.peft).modules
-        layers = dict(shape.named_modules())
-        trained = sum(recipe.peft.dim * sum(layers[name].weight.shape) for name in modules)
-        parameters += trained
-    weights = trained * (FLOAT_BYTES if recipe.peft else precision.weights.itemsize)
-    states = OPTIMIZER_STATES.get(recipe.optimizer.name, 2) * trained * FLOAT_BYTES
-    return Prepared(recipe, tokenizer, training, validation, precision, parameters, trained, weights + states, modules, states)
+        # how adapters start is of no matter for their size, and some ways need weights
+        with torch.device("meta"):
+            shape = apply_lora(shape, recipe.peft.model_copy(update={"init_lora_weights": False}))
+    freeze(shape, recipe.freeze_config)
+    every = list(shape.parameters())
+    trained = [p for p in every if p.requires_grad]
+    weight_bytes = sum(p.numel() * p.itemsize for p in every)
+    trained_bytes = sum(p.numel() * p.itemsize for p in trained)
+    return Sizes(
+        model=shape,
+        parameters=sum(p.numel() for p in every),
+        trained=sum(p.numel() for p in trained),
+        trained_bytes=trained_bytes,
+        saved_bytes=trained_bytes if recipe.peft is not None else weight_bytes,
+        # torch keeps the state in the number type of the parameter
+        optimizer_bytes=OPTIMIZER_STATES.get(recipe.optimizer.name, 2) * trained_bytes,
+        embeddings=rows,
+        lora_modules=modules,
+    )
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +27,18 @@ _ON, _OFF = "\x1b[1;32m", "\x1b[0m"
 _LEAD = 12
 
 
+# Rows that are named as the ones to look at first.
+_WORST = 20
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a preview was made from: the token rows by name, and the tokenizer that made them."""
+
+    sets: Mapping[str, TokenizedDataset]
+    tokenizer: PreTrainedTokenizerBase
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preview:
     """Rows as they are trained, and the counts of their set; prints as text and HTML, trained text in ⟦ ⟧.
@@ -35,6 +48,8 @@ class Preview:
         report: counts of the set: read, kept, dropped, truncated, tokens.
         summary: the counts in words; `others` those of the further sets of the recipe, by name.
         longest: number of the longest row; `least_trained` of the one with the smallest share of trained tokens.
+        lengths: (tokens, rows) for each length that rows of the set have, shortest first.
+        worst: (row, tokens, trained tokens) of the rows to look at first: those with the smallest share of trained tokens.
     """
 
     name: str
@@ -45,6 +60,15 @@ class Preview:
     others: dict[str, str]
     longest: int
     least_trained: int
+    lengths: tuple[tuple[int, int], ...] = ()
+    worst: tuple[tuple[int, int, int], ...] = ()
+    source: _Source | None = field(default=None, repr=False, compare=False)
+
+    def at(self, rows: Sequence[int], *, of: str | None = None) -> Preview:
+        """Return a preview of other rows, or of another set of the same recipe, without reading and tokenising again."""
+        if self.source is None:
+            raise ValueError("this preview was not made by preview()")
+        return _show(self.source, of or self.name, rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for `--json`."""
@@ -60,7 +84,15 @@ class Preview:
             for row, ids in zip(self.rows, self.ids, strict=True)
         ]
         worst = {"longest": self.longest, "least_trained": self.least_trained}
-        return {"set": self.name, "report": self.report.as_dict(), "rows": rows, "worst": worst, "others": self.others}
+        return {
+            "set": self.name,
+            "report": self.report.as_dict(),
+            "rows": rows,
+            "worst": worst,
+            "others": self.others,
+            "lengths": [list(pair) for pair in self.lengths],
+            "worst_rows": [{"index": row, "token_count": tokens, "trained_count": trained} for row, tokens, trained in self.worst],
+        }
 
     def facts(self) -> list[tuple[str, str]]:
         """Return label and text of the counts."""
@@ -144,10 +176,7 @@ def preview(
     Raises:
         RequestError: the recipe or data are wrong, or no token would be trained on.
     """
-    sets, reader = _sets(recipe_or_dataset, tokenizer, overrides, allow_targets)
-    if of not in sets:
-        raise RequestError("There is no such set of rows.", found=of, expected=", ".join(sets), fix=f"take {next(iter(sets))}")
-    return _show(sets, of, reader, range(n) if rows is None else rows)
+    return _show(_Source(*_sets(recipe_or_dataset, tokenizer, overrides, allow_targets)), of, range(n) if rows is None else rows)
 
 
 def _sets(
@@ -191,21 +220,39 @@ def _reader(tokenizer: Any) -> PreTrainedTokenizerBase:
     return NeMoAutoTokenizer.from_pretrained(tokenizer)  # type: ignore[no-any-return]  # as transformers types it
 
 
-def _show(sets: dict[str, TokenizedDataset], of: str, tokenizer: PreTrainedTokenizerBase, rows: Sequence[int]) -> Preview:
+def _show(source: _Source, of: str, rows: Sequence[int]) -> Preview:
     from automodel.data import data_report, preview_row
 
+    sets = source.sets
+    if of not in sets:
+        raise RequestError("There is no such set of rows.", found=of, expected=", ".join(sets), fix=f"take {next(iter(sets))}")
     data = sets[of]
     wrong = [row for row in rows if row >= len(data) and not isinstance(rows, range)]
     if wrong:
         raise RequestError("There is no such row.", found=str(wrong[0]), expected=f"0 to {len(data) - 1}", fix="leave rows out for the first ones")
     chosen = [row for row in rows if row < len(data)]
+    worst = _worst(data)
     return Preview(
         name=of,
-        rows=tuple(preview_row(data, tokenizer, row) for row in chosen),
+        rows=tuple(preview_row(data, source.tokenizer, row) for row in chosen),
         ids=tuple(tuple(data.input_ids(row).tolist()) for row in chosen),
         report=data.report,
         summary=data_report(data),
         others={name: str(other.report) for name, other in sets.items() if name != of},
         longest=int(data.lengths.argmax()),
-        least_trained=int((data.supervised / data.lengths).argmin()),
+        least_trained=worst[0][0],
+        lengths=_length_counts(data),
+        worst=worst,
+        source=source,
     )
+
+
+def _worst(data: TokenizedDataset) -> tuple[tuple[int, int, int], ...]:
+    """Return row, tokens and trained tokens of the rows with the smallest share of trained tokens, the first row of equals first."""
+    order = (data.supervised / data.lengths).argsort(kind="stable")[:_WORST]
+    return tuple((int(row), int(data.lengths[row]), int(data.supervised[row])) for row in order)
+
+
+def _length_counts(data: TokenizedDataset) -> tuple[tuple[int, int], ...]:
+    counts = Counter(data.lengths.tolist())
+    return tuple(sorted(counts.items()))

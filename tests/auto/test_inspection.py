@@ -35,7 +35,7 @@ def test_a_model_folder(tiny_model_dir: Path) -> None:
     found = inspect(tiny_model_dir)
     real = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     assert found.parameters == found.active == sum(found.parts.values()) == sum(p.numel() for p in real.parameters())
-    assert (found.kind, found.implementation, found.class_name, found.task) == ("dense", "hf", "LlamaForCausalLM", "sft")
+    assert (found.kind, found.implementation, found.class_name, found.task) == ("dense", "native", "LlamaForCausalLM", "sft")
     assert found.parts == {"embeddings": 10240, "attention": 6144, "mlp": 12288, "norms": 160, "head": 10240}
     assert [(t.name, t.count, t.shapes) for t in found.lora_targets][:2] == [("q_proj", 2, ((32, 32),)), ("k_proj", 2, ((32, 16),))]
     assert (found.tokenizer, found.chat_template, found.missing, found.ok) == (True, False, [], True)
@@ -111,7 +111,7 @@ def test_a_model_that_cannot_be_used_comes_back_refused(change: dict[str, Any], 
 def test_missing_files_are_named_with_their_fix(tiny_model_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((tiny_model_dir / "config.json").read_text())
     found = inspect(tmp_path)
-    assert found.implementation == "hf"
+    assert found.implementation == "native"
     assert [gap.what.rpartition("/")[2] for gap in found.missing][1:] == ["The folder holds no tokenizer."]
     assert "no model.safetensors" in found.missing[0].what
     (tmp_path / "config.json").unlink()

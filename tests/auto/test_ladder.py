@@ -26,13 +26,14 @@ def test_flash_steps_down_to_sdpa_one_at_a_time(llama_dir: Path) -> None:
     assert "CUDA" in model.kernels["attention"].others["flash_attention_3"]
 
 
+@pytest.mark.parametrize("force_hf", [False, True])
 @pytest.mark.parametrize("asked", [None, "sdpa"])
-def test_softcap_is_never_dropped(tmp_path: Path, asked: str | None) -> None:
+def test_softcap_is_never_dropped(tmp_path: Path, asked: str | None, force_hf: bool) -> None:
     folder = make_model(tmp_path / "gemma2", "gemma2")
-    model = NeMoAutoModelForCausalLM.from_pretrained(folder, attn_implementation=asked)
+    model = NeMoAutoModelForCausalLM.from_pretrained(folder, attn_implementation=asked, force_hf=force_hf)
     assert model.config._attn_implementation == "eager"
     fresh = transformers.AutoConfig.for_model("gemma2", **FAMILIES["gemma2"])
-    again = NeMoAutoModelForCausalLM.from_config(fresh, attn_implementation=asked)
+    again = NeMoAutoModelForCausalLM.from_config(fresh, attn_implementation=asked, force_hf=force_hf)
     assert again.config._attn_implementation == "eager"
     assert "soft cap" in again.kernels["attention"].others["sdpa"]
     assert bool([event for event in again.resolution.events if "soft cap" in event]) == (asked == "sdpa")
@@ -41,7 +42,7 @@ def test_softcap_is_never_dropped(tmp_path: Path, asked: str | None) -> None:
 def test_a_class_that_refuses_sdpa_gets_eager_and_leaves_torch_as_it_was(llama_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers.LlamaForCausalLM, "_supports_sdpa", False)
     monkeypatch.setattr(transformers.LlamaModel, "_supports_sdpa", False)
-    model = NeMoAutoModelForCausalLM.from_config(str(llama_dir), attn_implementation="sdpa", dtype=torch.bfloat16)
+    model = NeMoAutoModelForCausalLM.from_config(str(llama_dir), attn_implementation="sdpa", dtype=torch.bfloat16, force_hf=True)
     assert model.config._attn_implementation == "eager"
     assert any("does not support" in event for event in model.resolution.events)
     assert torch.get_default_dtype() == torch.float32

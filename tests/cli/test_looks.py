@@ -79,7 +79,7 @@ def test_generate_streams_to_stdout(tiny_model_dir: Path, capsys: Any) -> None:
     assert run(capsys, "generate", "no-such-run", "-p", "x")[0] == 2
 
 
-def test_lab_starts_jupyter_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_lab_starts_jupyter_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
     import importlib.util
     import os
 
@@ -90,8 +90,25 @@ def test_lab_starts_jupyter_or_says_what_to_install(monkeypatch: pytest.MonkeyPa
     started: list[list[str]] = []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(os, "execv", lambda path, words: started.append(words))
+    monkeypatch.chdir(tmp_path)
     assert run(capsys, "lab", "--no-browser", "--port", "9999")[0] == 0
-    assert started == [[sys.executable, "-m", "jupyter", "lab", "--no-browser", "--port", "9999"]]
+    opened = ["notebooks/workbench.ipynb", f"--ServerApp.root_dir={tmp_path}"]
+    assert started == [[sys.executable, "-m", "jupyter", "lab", *opened, "--no-browser", "--port", "9999"]]
+    assert (tmp_path / "notebooks" / "01_start_here.ipynb").is_file()
+
+
+def test_lab_writes_over_no_notebook_and_opens_what_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from automodel.cli import lessons
+
+    (tmp_path / "notebooks").mkdir()
+    own = tmp_path / "notebooks" / "01_start_here.ipynb"
+    own.write_text("mine")
+    assert lessons.lab_words(["--no-browser"], tmp_path)[0] == "notebooks/workbench.ipynb"
+    assert own.read_text() == "mine"
+    assert lessons.lab_words(["mine.ipynb"], tmp_path) == ["mine.ipynb"]
+    assert lessons.lab_words(["--ServerApp.root_dir=/x"], tmp_path) == ["notebooks/workbench.ipynb", "--ServerApp.root_dir=/x"]
+    monkeypatch.setattr(lessons, "lessons_folder", lambda: None)
+    assert lessons.lab_words(["--no-browser"], tmp_path) == ["--no-browser"]
 
 
 @pytest.mark.parametrize(("text", "size"), [("24G", 24 * 10**9), ("1.5 gb", 15 * 10**8), ("500M", 5 * 10**8), ("12", 12), ("1GiB", 2**30)])

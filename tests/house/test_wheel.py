@@ -19,6 +19,9 @@ NEEDED = [
     "automodel/examples/peft_guide.yaml",
     "automodel_widgets/__init__.py",
     "automodel_widgets/py.typed",
+    "automodel_widgets/static/surface.js",
+    "automodel_widgets/static/surface.css",
+    "automodel/notebooks/workbench.ipynb",
 ]
 
 

@@ -92,3 +92,22 @@ def test_a_set_without_a_trained_token_is_refused(recipe_dict: Make, tmp_path: P
     empty.write_text(json.dumps({"context": "c", "question": "q", "answers": {"text": [], "answer_start": []}}) + "\n")
     with pytest.raises(DataError, match="no token to train on"):
         preview(recipe_dict(dataset={"path_or_dataset": str(empty)}))
+
+
+def test_other_rows_of_the_same_look_are_those_of_a_new_one(recipe_dict: Make) -> None:
+    found = preview(recipe_dict(), n=1)
+    again = found.at([5, 2])
+    assert again == preview(recipe_dict(), rows=[5, 2])
+    assert [row.index for row in again.rows] == [5, 2]
+    with pytest.raises(RequestError, match="no such set"):
+        found.at([0], of="nothing")
+
+
+def test_every_row_is_in_the_lengths_and_the_worst_come_first(recipe_dict: Make) -> None:
+    data = preview(recipe_dict(), n=40).as_dict()
+    assert sum(rows for _, rows in data["lengths"]) == data["report"]["rows_kept"]
+    assert sum(tokens * rows for tokens, rows in data["lengths"]) == data["report"]["tokens"]
+    shares = [row["trained_count"] / row["token_count"] for row in data["worst_rows"]]
+    assert shares == sorted(shares)
+    assert data["worst_rows"][0]["index"] == data["worst"]["least_trained"]
+    assert min(row["trained_count"] / row["token_count"] for row in data["rows"]) == shares[0]

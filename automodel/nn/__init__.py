@@ -1,0 +1,1 @@
+"""The one decoder that every dense architecture is built from: plain torch, no transformers, no distributed code."""

@@ -1,0 +1,1 @@
+"""Screens: each is HTML in regions and actions by name."""

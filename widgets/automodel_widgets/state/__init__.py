@@ -1,0 +1,1 @@
+"""View-models: plain objects that a panel shows; no widgets, no HTML."""

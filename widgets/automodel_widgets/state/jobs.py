@@ -1,0 +1,61 @@
+"""Starting work from the workbench: jobs as run folders, and questions answered in a process of their own so that the kernel loads no torch."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import automodel
+from automodel.run import Run
+
+_lock = threading.Lock()
+_pool: ProcessPoolExecutor | None = None
+
+
+def start(recipe: Any, *, processes: int | str = "auto", root: Path | str | None = None, overrides: Sequence[str] = ()) -> Run:
+    """Start a detached job; errors of the request are raised, and nothing was written then."""
+    run: Run = automodel.launch(recipe, nproc_per_node=processes, run_folder=root, overrides=list(overrides))  # type: ignore[arg-type]  # "auto" or a number
+    return run
+
+
+def rerun(run: Run, changes: Sequence[str], *, root: Path | str | None = None) -> Run:
+    """Start a job with the recipe of a run and some changes to it, `a.b.c=value` each."""
+    processes = (run.folder.record().get("launch") or {}).get("nproc_per_node", 1)
+    return start(run.folder.recipe_path, processes=processes, root=root or run.path.parent, overrides=changes)
+
+
+def ask(question: str, *args: Any, **kwargs: Any) -> Any:
+    """Have a question answered by the helper process and return plain data: `inspect`, `plan`, `preview` (see `answers`)."""
+    return submit(question, *args, **kwargs).result()
+
+
+def submit(question: str, *args: Any, **kwargs: Any) -> Future[Any]:
+    """As `ask`, at once: the future holds the answer or the error."""
+    from automodel_widgets.state import answers
+
+    global _pool
+    with _lock:
+        if _pool is None:
+            # A fresh interpreter: a fork would inherit the threads of the kernel. One worker, kept warm.
+            _pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+            atexit.register(close)
+        try:
+            return _pool.submit(answers.answer, question, args, kwargs)
+        except BrokenProcessPool:
+            _pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+            return _pool.submit(answers.answer, question, args, kwargs)
+
+
+def close() -> None:
+    """End the helper process and give its memory back."""
+    global _pool
+    with _lock:
+        pool, _pool = _pool, None
+    if pool is not None:
+        pool.shutdown(wait=False, cancel_futures=True)

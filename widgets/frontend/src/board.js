@@ -1,0 +1,356 @@
+// A board: the live curves of one run. Main chart (train faint and smoothed, validation, best) and small multiples beneath.
+//
+// Columns of the training rows: step, epoch, tokens, time, loss, grad_norm, lr, tokens_per_second, memory_bytes (float32; time and tokens
+// float64). Validation rows: step, epoch, tokens, time, loss. A missing or non-finite value is NaN and stays a gap.
+import uPlot from "uplot";
+import { bestOf, decimate, smooth } from "./series.js";
+
+const TRAIN = ["step", "epoch", "tokens", "time", "loss", "grad_norm", "lr", "tokens_per_second", "memory_bytes"];
+const CHECK = ["step", "epoch", "tokens", "time", "loss"];
+const DOUBLES = new Set(["tokens", "time"]);
+const AXES = { step: "Step", epoch: "Epoch", tokens: "Tokens", time: "Seconds" };
+const SMALL = { lr: "Learning rate", grad_norm: "Gradient norm", tokens_per_second: "Tokens / s", memory_bytes: "Memory (GB)" };
+const POINTS = 1500;
+
+export class Boards {
+  constructor(root, send) {
+    this.root = root;
+    this.send = send;
+    this.data = new Map();
+    this.views = new Map();
+    this.theme = new MutationObserver(() => this.each((view) => view.rebuild()));
+    this.theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
+  }
+
+  // Snapshots: {board: {train: buffer, train_n, train_total, check: ..., restarts}}.
+  load(boards) {
+    for (const [name, snapshot] of Object.entries(boards)) {
+      const data = fresh();
+      data.restarts = snapshot.restarts ?? [];
+      extend(data.train, TRAIN, snapshot.train_n, snapshot.train);
+      extend(data.check, CHECK, snapshot.check_n, snapshot.check);
+      // A snapshot is thinned: rows that it stands for count as received.
+      data.train.left = snapshot.train_total - snapshot.train_n;
+      data.check.left = snapshot.check_total - snapshot.check_n;
+      this.data.set(name, data);
+    }
+    this.each((view, name) => view.show(this.data.get(name) ?? fresh()));
+  }
+
+  append(message, buffers) {
+    const data = this.data.get(message.board) ?? fresh();
+    this.data.set(message.board, data);
+    const part = message.split === "train" ? data.train : data.check;
+    const names = message.split === "train" ? TRAIN : CHECK;
+    const have = part.step.length + part.left;
+    if (message.start > have) {
+      this.send({ kind: "resend", board: message.board });
+      return;
+    }
+    if (message.restarts) data.restarts = message.restarts;
+    extend(part, names, message.n, buffers[0], have - message.start);
+    this.views.get(message.board)?.show(data);
+  }
+
+  reset(name) {
+    this.data.set(name, fresh());
+    this.views.get(name)?.show(this.data.get(name));
+  }
+
+  mount() {
+    for (const [name, view] of this.views) {
+      if (!this.root.contains(view.host)) {
+        view.destroy();
+        this.views.delete(name);
+      }
+    }
+    for (const host of this.root.querySelectorAll("[data-board]")) {
+      const name = host.dataset.board;
+      if (this.views.has(name)) continue;
+      const view = new Board(host);
+      this.views.set(name, view);
+      view.show(this.data.get(name) ?? fresh());
+    }
+  }
+
+  each(act) {
+    for (const [name, view] of this.views) act(view, name);
+  }
+
+  destroy() {
+    this.theme.disconnect();
+    this.each((view) => view.destroy());
+  }
+}
+
+class Board {
+  constructor(host) {
+    this.host = host;
+    this.axis = "step";
+    this.weight = 0.6;
+    this.log = false;
+    this.charts = [];
+    this.zoom = null;
+    this.data = fresh();
+    host.append(this.controls());
+    this.main = el("div", "am-chart-main");
+    this.small = el("div", "am-chart-small");
+    host.append(this.main, this.small);
+    this.size = new ResizeObserver(() => (this.charts.length ? this.resize() : this.rebuild()));
+    this.size.observe(host);
+  }
+
+  controls() {
+    const bar = el("div", "am-chart-bar");
+    const axis = select("Horizontal axis", AXES, (value) => {
+      this.axis = value;
+      this.zoom = null;
+      this.rebuild();
+    });
+    const strength = el("input");
+    Object.assign(strength, { type: "range", min: "0", max: "0.99", step: "0.01", value: String(this.weight) });
+    const shown = el("output");
+    shown.textContent = "0.60";
+    strength.addEventListener("input", () => {
+      this.weight = Number(strength.value);
+      shown.textContent = this.weight.toFixed(2);
+      this.draw();
+    });
+    const log = el("input");
+    log.type = "checkbox";
+    log.addEventListener("change", () => {
+      this.log = log.checked;
+      this.rebuild();
+    });
+    const whole = el("button", "am-button am-quiet");
+    whole.type = "button";
+    whole.textContent = "Show all";
+    whole.addEventListener("click", () => {
+      this.zoom = null;
+      this.draw();
+    });
+    bar.append(labelled("Axis", axis), labelled("Smoothing", strength, shown), labelled("Log scale", log), whole);
+    return bar;
+  }
+
+  show(data) {
+    this.data = data;
+    if (!this.charts.length) this.rebuild();
+    else if (!this.waiting) {
+      this.waiting = requestAnimationFrame(() => {
+        this.waiting = null;
+        this.draw();
+      });
+    }
+  }
+
+  rebuild() {
+    this.charts.forEach((chart) => chart.plot.destroy());
+    this.charts = [];
+    this.small.replaceChildren();
+    const color = (name) => getComputedStyle(this.host).getPropertyValue(name).trim();
+    // Colours and sizes are known once the view hangs in the page and its style is there.
+    if (!color("--am-train")) {
+      if (this.host.isConnected) requestAnimationFrame(() => this.charts.length || this.rebuild());
+      return;
+    }
+    const base = { color, cursor: { sync: { key: this.host.dataset.board }, drag: { x: true, y: false } } };
+    this.charts.push(this.mainChart(base));
+    for (const [name, title] of Object.entries(SMALL)) this.charts.push(this.smallChart(name, title, base));
+    for (const { plot } of this.charts) {
+      const wrap = plot.root.querySelector(".u-wrap");
+      wrap.setAttribute("role", "img");
+      wrap.setAttribute("aria-label", plot.series[1].label === "Train" ? "Loss" : plot.series[1].label);
+    }
+    this.draw();
+  }
+
+  mainChart({ color, cursor }) {
+    const series = [
+      { label: AXES[this.axis] },
+      { label: "Train", stroke: color("--am-train-faint"), width: 1, points: { show: false } },
+      { label: "Train, smoothed", stroke: color("--am-train"), width: 2, points: { show: false } },
+      { label: "Validation", stroke: color("--am-check"), width: 2, dash: [6, 3], spanGaps: true, points: { show: true, size: 6, fill: color("--am-check") } },
+    ];
+    const options = {
+      width: this.width(this.main),
+      height: 260,
+      series,
+      cursor,
+      legend: { live: true },
+      scales: { x: { time: false }, y: { distr: this.log ? 3 : 1, range: this.log ? undefined : padded } },
+      axes: [{ ...axisStyle(color, AXES[this.axis]), size: 30 }, axisStyle(color, "Loss")],
+      hooks: { setSelect: [(plot) => this.keepZoom(plot)], draw: [(plot) => this.marks(plot, color)] },
+    };
+    const plot = new uPlot(options, [[], [], [], []], this.main);
+    return { plot, host: this.main, values: () => this.mainValues() };
+  }
+
+  smallChart(name, title, { color, cursor }) {
+    const figure = el("div", "am-chart-cell");
+    this.small.append(figure);
+    const options = {
+      width: this.width(figure, 220),
+      height: 120,
+      title,
+      cursor,
+      legend: { show: false },
+      series: [{}, { label: title, stroke: color("--am-train"), width: 1.5, points: { show: false } }],
+      scales: { x: { time: false }, y: { range: padded } },
+      axes: [axisStyle(color), { ...axisStyle(color), values: (_plot, ticks) => ticks.map(short), size: 58 }],
+      hooks: { setSelect: [(plot) => this.keepZoom(plot)] },
+    };
+    const plot = new uPlot(options, [[], []], figure);
+    const scale = name === "memory_bytes" ? 1e-9 : 1;
+    const values = () => {
+      const [x, y] = decimate(this.xs(this.data.train), this.data.train[name], POINTS / 2);
+      return [x, y.map((value) => (value === null ? null : value * scale))];
+    };
+    return { plot, host: figure, values, cell: figure };
+  }
+
+  xs(part) {
+    const values = part[this.axis];
+    if (this.axis !== "time" || !values.length) return values;
+    const origin = this.data.train.time[0] ?? values[0];
+    return values.map((value) => value - origin);
+  }
+
+  mainValues() {
+    const train = this.data.train;
+    const xs = this.xs(train);
+    const [x, raw] = decimate(xs, train.loss, POINTS);
+    const [sx, soft] = decimate(xs, smooth(train.loss, this.weight), POINTS);
+    const check = [this.xs(this.data.check), this.data.check.loss.map((value) => (Number.isFinite(value) ? value : null))];
+    return uPlot.join([
+      [x, raw],
+      [sx, soft],
+      [Array.from(check[0]), Array.from(check[1])],
+    ]);
+  }
+
+  draw() {
+    for (const chart of this.charts) {
+      chart.plot.setData(chart.values(), this.zoom === null);
+      if (this.zoom) chart.plot.setScale("x", this.zoom);
+    }
+    // What the curve covers, for whoever cannot see into a canvas.
+    const { train, check } = this.data;
+    Object.assign(this.host.dataset, { rows: train.step.length + train.left, from: train.step[0] ?? "", to: train.step[train.step.length - 1] ?? "" });
+    Object.assign(this.host.dataset, { checks: check.step.length + check.left, restarts: this.data.restarts.join(" ") });
+  }
+
+  keepZoom(plot) {
+    if (plot.select.width < 4) return;
+    this.zoom = { min: plot.posToVal(plot.select.left, "x"), max: plot.posToVal(plot.select.left + plot.select.width, "x") };
+    plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    this.draw();
+  }
+
+  // The best validation loss gets a star, a resume a dashed line with a word.
+  marks(plot, color) {
+    const context = plot.ctx;
+    context.save();
+    const best = bestOf(this.data.check.loss);
+    if (best >= 0) {
+      const x = plot.valToPos(this.xs(this.data.check)[best], "x", true);
+      const y = plot.valToPos(this.data.check.loss[best], "y", true);
+      context.fillStyle = color("--am-check");
+      context.font = `${Math.round(20 * devicePixelRatio)}px sans-serif`;
+      context.textAlign = "center";
+      context.textBaseline = "middle";
+      context.fillText("★", x, y - 12 * devicePixelRatio);
+    }
+    context.strokeStyle = color("--am-muted");
+    context.fillStyle = color("--am-muted");
+    context.font = `${Math.round(11 * devicePixelRatio)}px sans-serif`;
+    context.textAlign = "left";
+    context.setLineDash([4, 4]);
+    for (const step of this.data.restarts) {
+      const at = this.data.train.step.findIndex((value) => value > step);
+      if (at < 0) continue;
+      const x = plot.valToPos(this.xs(this.data.train)[at], "x", true);
+      context.beginPath();
+      context.moveTo(x, plot.bbox.top);
+      context.lineTo(x, plot.bbox.top + plot.bbox.height);
+      context.stroke();
+      context.fillText("resumed", x + 4, plot.bbox.top + 12 * devicePixelRatio);
+    }
+    context.restore();
+  }
+
+  width(node, least = 280) {
+    return Math.max(node.clientWidth || this.host.clientWidth || 600, least);
+  }
+
+  resize() {
+    for (const chart of this.charts) {
+      const width = this.width(chart.host, chart.cell ? 160 : 280);
+      if (Math.abs(width - chart.plot.width) > 2) chart.plot.setSize({ width, height: chart.plot.height });
+    }
+  }
+
+  destroy() {
+    this.size.disconnect();
+    this.charts.forEach((chart) => chart.plot.destroy());
+  }
+}
+
+function fresh() {
+  const empty = (names) => Object.assign(Object.fromEntries(names.map((name) => [name, []])), { left: 0 });
+  return { train: empty(TRAIN), check: empty(CHECK), restarts: [] };
+}
+
+// Adds n rows from one buffer, column after column, leaving out the first `skip` that are here already.
+function extend(part, names, n, buffer, skip = 0) {
+  if (!n || !buffer) return;
+  const bytes = buffer instanceof DataView ? buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.byteLength) : buffer.buffer ?? buffer;
+  let at = 0;
+  const ordered = [...names.filter((name) => DOUBLES.has(name)), ...names.filter((name) => !DOUBLES.has(name))];
+  for (const name of ordered) {
+    const wide = DOUBLES.has(name);
+    const column = wide ? new Float64Array(bytes, at, n) : new Float32Array(bytes, at, n);
+    at += n * (wide ? 8 : 4);
+    for (let i = skip; i < n; i++) part[name].push(column[i]);
+  }
+}
+
+function padded(_plot, low, high) {
+  if (low == null || high == null) return [0, 1];
+  const room = (high - low || Math.abs(high) || 1) * 0.12;
+  return [low - room, high + room];
+}
+
+// A tick in few characters: small and large numbers by their power of ten.
+function short(value) {
+  const size = Math.abs(value);
+  if (value !== 0 && (size < 1e-2 || size >= 1e6)) return value.toExponential(1).replace(".0e", "e").replace("e+", "e");
+  return size >= 1e4 ? `${value / 1e3}k` : String(Number(value.toPrecision(6)));
+}
+
+function axisStyle(color, label) {
+  const line = { stroke: color("--am-grid"), width: 1 };
+  return { stroke: color("--am-text"), grid: line, ticks: line, label, labelSize: label ? 20 : 0, labelGap: 0, font: "12px sans-serif", labelFont: "12px sans-serif" };
+}
+
+function el(tag, name) {
+  const node = document.createElement(tag);
+  if (name) node.className = name;
+  return node;
+}
+
+function select(title, options, change) {
+  const box = el("select");
+  for (const [value, text] of Object.entries(options)) box.append(new Option(text, value));
+  box.addEventListener("change", () => change(box.value));
+  box.title = title;
+  return box;
+}
+
+function labelled(text, ...nodes) {
+  const label = el("label", "am-inline");
+  const name = el("span");
+  name.textContent = text;
+  label.append(name, ...nodes);
+  return label;
+}
