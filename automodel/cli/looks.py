@@ -71,11 +71,16 @@ def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Hub id, model folder, or config.json.")],
     task: Annotated[str | None, typer.Option("--task", help="sft, seq_cls, vlm, ...; else what suits the model.")] = None,
     revision: Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit of a hub id.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Also read every weight of a local folder and report NaN and infinity by name.")] = False,
     as_json: Json = False,
 ) -> int:
     """Say what a model is, how large, what can be done with it and what is missing, from its config alone."""
     from automodel.auto import inspect as look
 
+    if check:
+        from automodel.weights.check import check_finite
+
+        say(f"{check_finite(model)} tensors: every number is finite")
     found = look(model, task=task, **({"revision": revision} if revision else {}))
     return _answer(found, as_json)
 

@@ -20,7 +20,7 @@ CARD_FORM = {
     "license": ("Licence", "Such as apache-2.0. Left empty, that of the base model is taken, marked for review."),
     "base_model": ("Base model on the Hub", "owner/name; needed where the run knows the base model only as a folder."),
     "intended_use": ("What it is for", "One or two sentences."),
-    "limitations": ("What it is not for, and gets wrong", "One or two sentences."),
+    "limitations": ("What it is not for", "Also what it gets wrong. One or two sentences."),
 }
 
 

@@ -1,0 +1,97 @@
+"""Pictures of every panel for the documentation: light, dark and narrow, from real runs of the embedded model.
+
+They are made when AUTOMODEL_PICTURES names a folder: `AUTOMODEL_PICTURES=docs/images/panels pytest tests/browser/test_pictures.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from automodel_widgets.workbench import TABS
+from tests.browser.conftest import Desk
+from tests.browser.jobs import DEMO, recipe
+from tests.browser.lab import Lab, Page
+from tests.browser.png import smaller
+
+FOLDER = os.environ.get("AUTOMODEL_PICTURES")
+# Theme and width of the window for each look; the page of a notebook takes some of it.
+LOOKS = {"light": ("JupyterLab Light", 1280), "dark": ("JupyterLab Dark", 1280), "narrow": ("JupyterLab Light", 740)}
+MOST = 150_000
+TALLEST = 1000
+PROMPTS = "The badger lives in sandy caves. It eats river crabs. Question: What does the badger eat? Answer:"
+
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="AUTOMODEL_PICTURES names no folder")
+
+
+def shown(name: str, lr: float) -> dict[str, object]:
+    """Return a recipe whose paths are those of the notebook's own folder."""
+    checks = {"path_or_dataset": str(DEMO / "data" / "heldout.json")}
+    schedule = {"val_every_steps": 15, "global_batch_size": 16, "local_batch_size": 8}
+    made = recipe(name, steps=60, optimizer={"lr": lr}, validation_dataset=checks, step_scheduler=schedule)
+    return dict(json.loads(json.dumps(made).replace(str(DEMO), "demo")))
+
+
+@pytest.fixture
+def own(desk: Desk, tmp_path: Path) -> Iterator[Desk]:
+    """Give the desk a server whose paths are short and say nothing of this machine."""
+    usual, desk.lab = desk.lab, Lab(tmp_path / "lab", extra={"AUTOMODEL_RUNS": "runs"})
+    (desk.lab.work / "demo").symlink_to(DEMO)
+    yield desk
+    desk.close()
+    desk.lab.close()
+    desk.lab = usual
+
+
+def prepare(page: Page, tab: str) -> None:
+    """Press what makes a panel tell something."""
+    page.tab(tab, quiet=1.5)
+    if tab == "runs":
+        for box in page.am.locator("tbody").get_by_role("checkbox").all():
+            box.check()
+            page.settled()
+    if tab == "playground":
+        page.am.get_by_label("Prompts").fill(PROMPTS)
+        page.am.get_by_label("Prompts").press("Tab")
+        page.settled()
+    if tab == "publish":
+        page.am.get_by_label("New folder").fill("models/steady")
+        page.am.get_by_label("New folder").press("Tab")
+    pressed = {"model": "Look at it", "launch": "Check only", "playground": "Ask both models"}.get(tab)
+    if pressed:
+        page.am.get_by_role("button", name=pressed).first.click()
+        page.settled(quiet=6)
+
+
+def test_pictures(own: Desk) -> None:
+    assert FOLDER is not None
+    jobs = "import automodel\n" + "".join(
+        f"{name} = automodel.launch({shown(name, lr)!r}, nproc_per_node=1)\n{name}.wait()\n" for name, lr in (("careful", 2e-4), ("steady", 1e-3))
+    )
+    open_it = f"from automodel_widgets import Workbench\nworkbench = Workbench({shown('steady', 1e-3)!r})\nworkbench"
+    page = own.open([jobs, open_it, "workbench.session.run = steady"], size=(1280, 1600))
+    page.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    for tab in TABS:
+        prepare(page, tab)
+    for look, (theme, width) in LOOKS.items():
+        page.theme(theme)
+        page.page.set_viewport_size({"width": width, "height": 1600})
+        for tab in TABS:
+            page.tab(tab, quiet=0.8)
+            page.page.mouse.move(0, 0)
+            take(page, Path(FOLDER) / f"{tab}-{look}.png")
+
+
+def take(page: Page, path: Path) -> None:
+    """Write a picture of the panel, its first screen where it is long."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.am.evaluate("(node) => node.scrollIntoView()")
+    box = page.am.bounding_box()
+    assert box is not None
+    picture = page.page.screenshot(animations="disabled", clip={**box, "height": min(box["height"], TALLEST)})
+    path.write_bytes(smaller(picture, page.page.context.browser))
+    assert path.stat().st_size < MOST, path
