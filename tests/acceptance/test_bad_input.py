@@ -120,7 +120,7 @@ CASES: dict[str, tuple[Prepare, Iterable[str], Iterable[str]]] = {
     "config that cannot be built": (config(hidden_act="swoosh"), (), ["swoosh", "config.json"]),
     "config of another type": (config(hidden_size="wide"), (), ["no model can be built from the config.json of model"]),
     "config of other sizes": (config(hidden_size=48, head_dim=12), (), ["model.embed_tokens.weight", "[320, 32]", "[320, 48]"]),
-    "config of more layers": (config(num_hidden_layers=3), (), ["model.layers.2.", "belong together"]),
+    "config of more layers": (config(num_hidden_layers=3), (), ["model.layers.2.", "belongs to this checkpoint"]),
     "corrupt weights": (weights(lambda data: b"\xff" * 4000), (), ["model.safetensors is not a safetensors file", "again"]),
     "corrupt header": (weights(lambda data: data[:8] + b"x" * 50 + data[58:]), (), ["header of", "cannot be read", "again"]),
     "truncated weights": (weights(lambda data: data[:-100]), (), ["is truncated", "158,324 bytes", "158,424 bytes", "again"]),
