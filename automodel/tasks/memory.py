@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 FLOAT_BYTES = 4
 # What norms, activation functions and residuals keep beside the inputs and outputs of the matrices; measured on Llama, whose norms keep
@@ -116,16 +115,9 @@ def workspace(kept: int, gradients: int, load: Load) -> int:
 def runtime_bytes(*, gpu: bool) -> int:
     """Return the bytes that a job's process takes before it has a model: on a GPU its context, else the libraries in memory.
 
-    The files that this process has mapped are the same libraries, so their size is read here, wherever the system tells it.
+    A constant: what the process that asks has mapped, a notebook with models open, says nothing about the job.
     """
-    if gpu:
-        return CONTEXT_BYTES
-    try:
-        rows = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return HEAP_BYTES + MAPPED_BYTES
-    mapped = next((int(row.split()[1]) * 1024 for row in rows if row.startswith("RssFile:")), MAPPED_BYTES)
-    return HEAP_BYTES + max(mapped, MAPPED_BYTES)
+    return CONTEXT_BYTES if gpu else HEAP_BYTES + MAPPED_BYTES
 
 
 def activations(load: Load) -> int:
