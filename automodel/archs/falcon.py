@@ -91,6 +91,6 @@ ARCHITECTURES = (
             "untied": {"tie_word_embeddings": False},
             "linear": LINEAR,
         },
-        rules=lambda _: buffers_of_attention("*.rotary.inv_freq"),
+        rules=lambda _: buffers_of_attention("*.rotary.inv_freq", "*.maybe_rotary.inv_freq"),
     ),
 )
