@@ -4,6 +4,8 @@
 #   make demo METHOD=lora   the same with LoRA; ARGS="..." passes anything else on
 #   make lab                JupyterLab with the notebook extra
 #   make test               the whole test suite; ARGS="tests/recipe -x" passes on to pytest
+#   make test-browser       the workbench in JupyterLab, Notebook 7 and Voila, driven in Chromium, which has to be on the path
+#   make pictures           the pictures of docs/workbench.md, made anew by the browser tests
 #   make test-v4            the tests marked both_ends, at the lowest transformers version that we support
 #   make lint               ruff check, ruff format --check, mypy --strict
 #   make bench              our speed against the transformers Trainer, in an environment of its own; DATA=FILE is a SQuAD-format file
@@ -19,7 +21,7 @@ DATA ?= $(wildcard ../shared/data/xquad/xquad.en.json)
 pip = $(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-v4 lint bench reference clean
+.PHONY: help demo lab test test-browser pictures test-v4 lint bench reference clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,7 +34,11 @@ lab: .venv/.installed-notebook
 	.venv/bin/automodel lab $(ARGS)
 
 test: .venv/.installed-dev
-	env -u AUTOMODEL_OTHER_PYTHON .venv/bin/python -m pytest $(ARGS)
+	env -u AUTOMODEL_OTHER_PYTHON .venv/bin/python -m pytest -m "not browser" $(ARGS)
+
+test-browser pictures: .venv/.installed-browser
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null || { echo "Chromium is needed; on Debian: apt install chromium fonts-dejavu-core" >&2; exit 2; }
+	$(if $(filter pictures,$@),AUTOMODEL_PICTURES=docs/images/panels) .venv/bin/python -m pytest $(if $(filter pictures,$@),tests/browser/test_pictures.py,-m browser) $(ARGS)
 
 test-v4: .venv-v4/.installed-dev
 	.venv-v4/bin/python -m pytest -m both_ends $(ARGS)
@@ -73,6 +79,11 @@ clean:
 .venv/.installed-dev: .venv/.installed-base
 	@echo "installing the dev extra into $(@D)"
 	@$(call pip,$(@D)) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/.installed-browser: .venv/.installed-dev .venv/.installed-notebook
+	@echo "installing the browser extra into $(@D)"
+	@$(call pip,$(@D)) -c constraints.txt -e '.[notebook,dev,browser]'
 	@touch $@
 
 .venv-v4/.installed-dev: .venv-v4/.created pyproject.toml constraints-v4.txt

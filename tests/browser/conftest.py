@@ -12,6 +12,8 @@ from tests.browser.jobs import end
 from tests.browser.lab import CHROMIUM, FLAGS, ROOT, Lab, Page
 
 MODES = ("perCommTarget", "disabled")
+# For a test whose clicks reach Python: in each of the two ways in which JupyterLab hands over messages.
+both_modes = pytest.mark.parametrize("desk", MODES, indirect=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,15 +80,10 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], L
 class Desk:
     """Notebooks opened in tabs of one browser; what a page complains of fails the test."""
 
-    def __init__(self, chromium: Any, labs: Callable[[str], Lab]) -> None:
-        self._chromium, self._labs = chromium, labs
-        self.lab = labs(MODES[0])
+    def __init__(self, chromium: Any, lab: Lab) -> None:
+        self._chromium, self.lab = chromium, lab
         self._contexts: list[Any] = []
         self.pages: list[Page] = []
-
-    def mode(self, name: str) -> None:
-        """Use the server of a mode from now on."""
-        self.lab = self._labs(name)
 
     def open(self, cells: Sequence[str], *, dark: bool = False, size: tuple[int, int] = (1280, 1200), run: bool = True) -> Page:
         """Write a notebook, open it, run its cells and wait for the panel."""
@@ -118,7 +115,7 @@ class Desk:
 
 @pytest.fixture
 def desk(chromium: Any, labs: Callable[[str], Lab], request: pytest.FixtureRequest) -> Iterator[Desk]:
-    made = Desk(chromium, labs)
+    made = Desk(chromium, labs(getattr(request, "param", MODES[0])))
     yield made
     folder = ROOT / "build" / "browser"
     for number, page in enumerate(made.pages):

@@ -43,6 +43,14 @@ def start(root: Path, recipe: dict[str, Any]) -> Run:
     return automodel.launch(recipe, nproc_per_node=1, run_folder=root)
 
 
+def finished(root: Path) -> Run:
+    """Return a run that trained the embedded model to its end, made once for each root."""
+    found = [run for run in runs(root) if "-tuned-" in run.path.name and run.status.state == "finished"] if root.is_dir() else []
+    run = found[0] if found else start(root, recipe("tuned", steps=8))
+    assert run.wait(180).state == "finished"
+    return run
+
+
 def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Wait for something and return it."""
     last = time.monotonic() + seconds

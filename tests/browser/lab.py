@@ -35,11 +35,18 @@ HARMLESS = ("favicon", "ResizeObserver loop", "Autofill", "webgl", "preload", "d
 
 
 class Lab:
-    """One JupyterLab server with a home of its own; its notebooks lie in `folder`."""
+    """One JupyterLab server with a home of its own; its notebooks lie in `work`. `app` is lab, notebook (Notebook 7) or voila."""
 
     def __init__(
-        self, folder: Path, *, subshells: str = "perCommTarget", theme: str = "JupyterLab Light", extra: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        app: str = "lab",
+        subshells: str = "perCommTarget",
+        theme: str = "JupyterLab Light",
+        extra: Mapping[str, str] | None = None,
     ) -> None:
+        self.app = app
         self.folder = folder
         self.extra = dict(extra or {})
         self.work = folder / "work"
@@ -82,7 +89,9 @@ class Lab:
         return path
 
     def end_kernels(self) -> None:
-        """End every kernel."""
+        """End every kernel; those of Voila end with their page."""
+        if self.app == "voila":
+            return
         for kernel in self._api("GET", "/api/kernels"):
             self._api("DELETE", f"/api/kernels/{kernel['id']}")
 
@@ -97,7 +106,13 @@ class Lab:
             self._server.kill()
         self._log.close()
 
+    def address(self, name: str) -> str:
+        """Return where a notebook is opened."""
+        return self.url + {"lab": f"/lab/tree/{name}?reset", "notebook": f"/notebooks/{name}", "voila": f"/voila/render/{name}"}[self.app]
+
     def _command(self) -> list[str]:
+        if self.app == "voila":
+            return [sys.executable, "-m", "voila", "--no-browser", f"--port={self.port}", f"--Voila.root_dir={self.work}", str(self.work)]
         options = {
             "ServerApp.port": self.port,
             "ServerApp.port_retries": 0,
@@ -106,23 +121,30 @@ class Lab:
             "ServerApp.password": "",
             "ServerApp.disable_check_xsrf": "True",
             "ServerApp.root_dir": self.work,
-            "LabApp.expose_app_in_browser": "True",
+            {"lab": "LabApp", "notebook": "JupyterNotebookApp"}[self.app] + ".expose_app_in_browser": "True",
             "ServerApp.open_browser": "False",
             "ServerApp.allow_root": "True",
         }
-        return [sys.executable, "-m", "jupyter", "lab", "--no-browser", *(f"--{name}={value}" for name, value in options.items())]
+        return [sys.executable, "-m", "jupyter", self.app, "--no-browser", *(f"--{name}={value}" for name, value in options.items())]
 
     def _wait(self) -> None:
         end = time.monotonic() + 60
         while time.monotonic() < end:
             try:
-                self._api("GET", "/api/status")
+                self._answers()
                 return
             except OSError:
                 if self._server.poll() is not None:
                     break
                 time.sleep(0.2)
         raise RuntimeError((self.folder / "lab.log").read_text())
+
+    def _answers(self) -> None:
+        if self.app == "voila":
+            # Its pages run a notebook each, so nothing is asked of it but to be there.
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        else:
+            self._api("GET", "/api/status")
 
     def _api(self, method: str, path: str) -> Any:
         request = urllib.request.Request(self.url + path, method=method, data=b"" if method == "POST" else None)
@@ -156,12 +178,15 @@ class Page:
     def open(self, name: str) -> Page:
         """Open a notebook and wait for its kernel."""
         self.path = self.lab.work / name
-        self.page.goto(f"{self.lab.url}/lab/tree/{name}?reset")
+        self.page.goto(self.lab.address(name))
         self.ready()
         return self
 
     def ready(self) -> None:
-        """Wait until the notebook is there and its kernel is idle."""
+        """Wait until the notebook is there and its kernel is idle; Voila has run it then."""
+        if self.lab.app == "voila":
+            self.am.wait_for(timeout=60_000)
+            return
         self.page.wait_for_function(
             """() => { const page = window.jupyterapp?.shell?.currentWidget;
             return page?.context?.isReady && page.sessionContext?.session?.kernel?.status === 'idle'; }""",
@@ -201,6 +226,11 @@ class Page:
     def am(self) -> Any:
         """The panel."""
         return self.page.locator(".jp-OutputArea .am[data-surface]").first
+
+    @property
+    def panel(self) -> str:
+        """The name of the panel, where it stands alone."""
+        return str(self.am.locator("[data-panel]").first.get_attribute("data-panel"))
 
     def grows(self, selector: str, name: str) -> None:
         """Wait until a number that an element of the panel carries as data becomes larger."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from automodel.run import Run, runs
-from tests.browser.conftest import Desk
-from tests.browser.jobs import DEMO, recipe, start, until
-from tests.browser.lab import Lab, Page
+from tests.browser.conftest import Desk, both_modes
+from tests.browser.jobs import DEMO, finished, recipe, start, until
+from tests.browser.lab import Page
 from tests.hub_server import WRITER, local_hub
 from tests.widgets.fake_runs import fake_run
 
@@ -23,19 +23,12 @@ def workbench(values: dict[str, object]) -> str:
     return f"from automodel_widgets import Workbench\nworkbench = Workbench({values!r})\nworkbench"
 
 
-def finished(lab: Lab) -> Run:
-    """Return a run that trained the embedded model to its end, made once."""
-    found = [run for run in runs(lab.runs) if "-tuned-" in run.path.name and run.status.state == "finished"]
-    run = found[0] if found else start(lab.runs, recipe("tuned", steps=8))
-    assert run.wait(180).state == "finished"
-    return run
-
-
 def on_run(run: Run) -> list[str]:
     """Return the cells of a workbench that looks at a run."""
     return [workbench({}), f"import automodel\nworkbench.session.run = automodel.attach({str(run.path)!r})"]
 
 
+@both_modes
 def test_form_to_done(desk: Desk) -> None:
     page = desk.open([workbench(recipe("formed", steps=200))])
     page.tab("recipe")
@@ -55,6 +48,7 @@ def test_form_to_done(desk: Desk) -> None:
     page.reaches("[data-board]", "rows", 7)
 
 
+@both_modes
 def test_a_failure_is_explained_and_run_again_with_the_fix(desk: Desk) -> None:
     values = recipe("jumpy", steps=400, guards={"spike_factor": 1.0001, "spike_action": "stop"})
     failed = start(desk.lab.runs, values)
@@ -69,6 +63,7 @@ def test_a_failure_is_explained_and_run_again_with_the_fix(desk: Desk) -> None:
     again.stop(save=False)
 
 
+@both_modes
 def test_data_without_a_trained_token_is_refused(desk: Desk) -> None:
     rows = desk.lab.work / "masked.jsonl"
     row = {"messages": [{"role": "user", "content": "Hello"}, {"role": "user", "content": "Is anybody there?"}]}
@@ -97,6 +92,7 @@ def large_model(folder: Path) -> Path:
     return folder
 
 
+@both_modes
 def test_what_does_not_fit_is_made_to_fit(desk: Desk) -> None:
     large = large_model(desk.lab.work / "large")
     page = desk.open([workbench(recipe("large", model={"pretrained_model_name_or_path": str(large)}))])
@@ -112,6 +108,7 @@ def test_what_does_not_fit_is_made_to_fit(desk: Desk) -> None:
     page.am.get_by_text("changed").first.wait_for()
 
 
+@both_modes
 def test_two_runs_compared(desk: Desk) -> None:
     for name, lr in (("slow", 1e-5), ("fast", 1e-3)):
         fake_run(desk.lab.runs, f"pair-{name}", lr=lr, losses=(3.0, 2.5, 2.0))
@@ -124,8 +121,9 @@ def test_two_runs_compared(desk: Desk) -> None:
     assert page.am.locator(".am-overlay svg").count() >= 1
 
 
+@both_modes
 def test_the_base_model_against_the_tuned_one(desk: Desk) -> None:
-    page = desk.open(on_run(finished(desk.lab)))
+    page = desk.open(on_run(finished(desk.lab.runs)))
     page.tab("playground")
     page.am.get_by_label("Prompts").fill(PROMPT)
     page.am.get_by_label("Prompts").press("Tab")
@@ -141,8 +139,9 @@ def holding(root: Path, word: str) -> list[str]:
     return [str(path) for path in root.rglob("*") if path.is_file() and word.encode() in path.read_bytes()]
 
 
+@both_modes
 def test_a_model_is_pushed_and_no_file_holds_the_token(desk: Desk) -> None:
-    run = finished(desk.lab)
+    run = finished(desk.lab.runs)
     with local_hub() as hub:
         setup = f"import os\nos.environ |= {{'HF_ENDPOINT': {hub.address!r}, 'HF_HUB_OFFLINE': '0'}}"
         page = desk.open([setup, *on_run(run)])
@@ -161,7 +160,7 @@ def test_a_model_is_pushed_and_no_file_holds_the_token(desk: Desk) -> None:
 
 @pytest.mark.parametrize("kind", ["Monitor", "Workbench"])
 def test_a_saved_notebook_without_a_kernel_shows_the_result(desk: Desk, kind: str) -> None:
-    run = finished(desk.lab)
+    run = finished(desk.lab.runs)
     cells = [f"from automodel_widgets import Monitor\nMonitor({str(run.path)!r})"] if kind == "Monitor" else on_run(run)
     page = desk.open(cells)
     if kind == "Workbench":

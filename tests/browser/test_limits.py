@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from pathlib import Path
 
-from automodel.run import Run
+from automodel.run import Run, attach
 from automodel.run.files import write_json
 from automodel.run.process import identify
 from tests.browser.conftest import Desk
-from tests.browser.lab import Page
+from tests.browser.lab import ROOT, Page
 from tests.widgets.fake_runs import fake_run
 
 POINTS, UPDATES, ROWS = 50_000, 10, 20
@@ -77,3 +78,17 @@ def test_the_workbench_is_there_at_once(desk: Desk) -> None:
     page.run(1, wait=False)
     page.am.get_by_role("tab", name="Model", exact=True).wait_for()
     assert time.monotonic() - begin < 2
+
+
+def test_from_the_first_cell_to_the_first_loss_of_the_embedded_default(desk: Desk) -> None:
+    shutil.copyfile(ROOT / "notebooks" / "workbench.ipynb", desk.lab.work / "workbench.ipynb")
+    page = desk.tab("workbench.ipynb")
+    begin = time.monotonic()
+    page.run(1, wait=False)
+    page.am.wait_for()
+    page.tab("launch", quiet=0.2)
+    page.am.get_by_role("button", name="Start", exact=True).click()
+    page.am.locator("[data-panel=monitor]").wait_for(timeout=60_000)
+    page.reaches("[data-board]", "rows", 1)
+    assert time.monotonic() - begin < 60
+    attach("latest", desk.lab.runs).stop(save=False)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import time
 
 from automodel.run import Run, runs
-from tests.browser.conftest import MODES, Desk
+from tests.browser.conftest import Desk, both_modes
 from tests.browser.jobs import recipe, start, until
 from tests.browser.lab import Lab, Page
 
 LONG = recipe("long", steps=20000)
+# Seconds for which a tab is closed while the run goes on.
+CLOSED = 20
 CELL = "from automodel_widgets import Monitor\npanel = Monitor('latest')\npanel"
 
 
@@ -18,6 +20,7 @@ def training(lab: Lab) -> Run:
     found = [run for run in runs(lab.runs) if "-long-" in run.path.name]
     run = found[0] if found else start(lab.runs, LONG)
     if run.status.done:
+        until(lambda: not run.status.alive)
         run.resume()
     until(lambda: (run.status.step or 0) > 3)
     return run
@@ -45,9 +48,8 @@ def stop(page: Page) -> None:
     page.am.get_by_role("button", name="Stop and save").click()
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_live_reload_and_restart_of_the_kernel(desk: Desk, mode: str) -> None:
-    desk.mode(mode)
+@both_modes
+def test_live_reload_and_restart_of_the_kernel(desk: Desk) -> None:
     run = training(desk.lab)
     page = desk.open([CELL])
     page.badge("Training")
@@ -82,11 +84,25 @@ def test_two_tabs_on_one_run_and_one_of_them_closed_for_a_while(desk: Desk) -> N
         whole(page, run)
     second.save()
     second.page.close()
-    seen = run.status.step or 0
-    until(lambda: (run.status.step or 0) > seen + 40)
+    seen, closed = run.status.step or 0, time.monotonic()
+    until(lambda: time.monotonic() - closed > CLOSED and (run.status.step or 0) > seen + 40)
     again = desk.tab(second.path.name)
     again.am.wait_for()
     grows(again)
     whole(again, run)
     grows(first)
     run.stop(save=False)
+
+
+def test_a_run_that_goes_on_is_taken_up_when_the_workbench_is_opened_again(desk: Desk) -> None:
+    run = training(desk.lab)
+    page = desk.open(["from automodel_widgets import Workbench\nWorkbench()"])
+    page.am.locator("[data-region='workbench.head']").get_by_text(run.path.name).wait_for()
+    page.restart()
+    page.run(0)
+    page.tab("monitor")
+    page.badge("Training")
+    page.grows("[data-board]", "rows")
+    run.stop(save=False)
+    page.tab("model")
+    page.am.locator("[data-region='workbench.head'] .am-badge").filter(has_text="Stopped").wait_for()

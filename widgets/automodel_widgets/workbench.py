@@ -7,9 +7,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
+from automodel.run import runs
 from automodel_widgets.panels.base import Panel
 from automodel_widgets.parts.html import Html, badge, region, tabs, tag, text
 from automodel_widgets.state.monitor import PHASES
+from automodel_widgets.state.recipe import preset
+from automodel_widgets.state.recipe_text import sections
 from automodel_widgets.state.session import RUN, Session
 
 # Tab -> (label, module, class), in the order of the work.
@@ -24,15 +27,19 @@ TABS = {
     "playground": ("Playground", "playground", "Playground"),
     "publish": ("Publish", "publish", "Publish"),
 }
+# The recipe to begin with where none is given.
+DEMO = "demo_sft"
 
 
 class Workbench(Panel):
     """All panels as tabs over one session; `Workbench()` in a cell is all it takes.
 
     Args:
-        recipe: a Recipe, a dict of sections or a YAML file to begin with; absent: the embedded demo.
+        recipe: a Recipe, a dict of sections or a YAML file to begin with; absent: the embedded demo, ready to start; {}: an empty form.
         root: where runs lie; absent: AUTOMODEL_RUNS, else ./runs.
         tab: the tab to open first.
+
+    A run that is still going on below `root` is taken up again, so after a kernel restart the same cell shows it.
     """
 
     name: ClassVar[str] = "workbench"
@@ -40,9 +47,11 @@ class Workbench(Panel):
 
     def __init__(self, recipe: Any = None, *, root: str | Path | None = None, tab: str = "model") -> None:
         super().__init__()
-        self.session = Session(_sections(recipe), root=root)
+        self.session = Session(preset(DEMO) if recipe is None else sections(recipe), root=root)
         self.session.listen(self._heard)
         self.tab = tab if tab in TABS else "model"
+        self._head_shown: Html = ""
+        self.session.run = next((run for run in runs(self.session.root) if run.status.alive), None)
 
     def body(self) -> Html:
         """Return the frame."""
@@ -102,19 +111,17 @@ class Workbench(Panel):
             words += tag("span", f"Run: <code>{text(run.path.name)}</code>", class_="am-muted") + badge(word, kind)
         return tag("div", words, class_="am-row")
 
+    def tick(self) -> bool:
+        """Keep the state of the run in the title true, whichever tab is open."""
+        head = self._head()
+        if head != self._head_shown and self._surface is not None:
+            self._head_shown = head
+            with self.surface.lock:
+                self.surface.show({self.part("head"): head})
+        return self.session.run is not None and self.session.run.status.alive
+
     def _heard(self, what: str) -> None:
         if what == RUN and self.session.run is not None:
             self._panel("monitor")
+            self.watch()
         self.refresh()
-
-
-def _sections(recipe: Any) -> dict[str, Any]:
-    if recipe is None:
-        return {}
-    if isinstance(recipe, Mapping):
-        return dict(recipe)
-    import automodel
-
-    if isinstance(recipe, (str, Path)):
-        return dict(automodel.load_recipe(recipe).user)
-    return dict(recipe.model_dump(exclude_defaults=True, by_alias=True))

@@ -23,6 +23,7 @@ from automodel_widgets.state.lr_finder import (
     shown,
     usual_range,
 )
+from automodel_widgets.state.recipe_text import sections
 from automodel_widgets.state.session import RECIPE, Session
 
 LR = "optimizer.lr"
@@ -44,9 +45,9 @@ class LRFinder(Panel):
 
     def __init__(self, recipe: Any = None, *, session: Session | None = None, surface: Surface | None = None) -> None:
         super().__init__(surface=surface)
-        self.session = session or Session(_sections(recipe))
+        self.session = session or Session(sections(recipe))
         if session is not None and recipe is not None:
-            self.session.recipe = _sections(recipe)
+            self.session.recipe = sections(recipe)
         self.session.listen(self._heard)
         self.state = LrFinderState()
         self.settings = Settings()
@@ -287,15 +288,3 @@ def _nice(low: float, high: float) -> Scale:
         if begin + 4 * step >= high:
             return begin, begin + 4 * step
     return low, high
-
-
-def _sections(recipe: Any) -> dict[str, Any]:
-    if recipe is None:
-        return {}
-    if isinstance(recipe, Mapping):
-        return dict(recipe)
-    import automodel
-
-    if isinstance(recipe, str) or hasattr(recipe, "__fspath__"):
-        return dict(automodel.load_recipe(recipe).user)
-    return dict(recipe.model_dump(exclude_defaults=True, by_alias=True, mode="json"))
