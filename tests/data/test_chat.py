@@ -88,6 +88,18 @@ def test_the_mask_is_that_of_the_tokenizer(marked, jsonl, template):
     assert sum(wanted["assistant_masks"]) > 5
 
 
+def test_a_token_over_the_border_of_an_answer_is_trained(marked, jsonl):
+    glued = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}An{% generation %}{{ m.content }}{% endgeneration %}ll."
+        "{% else %}{{ m.content }}{% endif %}{{ eos_token }}{% endfor %}"
+    )
+    talk = [USER, {"role": "assistant", "content": "na Ve"}, OTHER, {"role": "assistant", "content": "na Ve"}]
+    wanted = marked.apply_chat_template(talk, chat_template=glued, return_dict=True, return_assistant_tokens_mask=True)
+    data = built(jsonl, marked, talk, glued)
+    assert trained(marked, data) == ["na Vell", "na Vell"]
+    assert (data.labels(0) != -100).astype(int).tolist() == wanted["assistant_masks"]
+
+
 def test_an_empty_generation_block_is_refused(marked, jsonl):
     empty = CHATML + "{% generation %}{% endgeneration %}"
     with pytest.raises(DataError, match=r"marks nothing of the conversation .*line 1"):
