@@ -15,7 +15,7 @@ from automodel.data.turns import ChatRenderer
 from automodel.errors import DataError
 from tests.conftest import make_tokenizer
 from tests.data.conftest import load, section
-from tests.data.templates import CHATML, GENERATION, GENERATION_IN_LINES, INST, LLAMA3, MARKS, NO_PROMPT, THINKING
+from tests.data.templates import CHATML, CLOSING, GENERATION, GENERATION_IN_LINES, INST, LLAMA3, MARKS, NO_PROMPT, THINKING
 
 pytestmark = pytest.mark.both_ends
 USER, OTHER = {"role": "user", "content": "Who built it?"}, {"role": "user", "content": "When?"}
@@ -52,6 +52,7 @@ def trained(tokenizer, data, row=0):
         (LLAMA3, ["Anna Vell.<|eot_id|>", "In 1821.<|eot_id|>"]),
         (GENERATION, ["Anna Vell.<|im_end|>", "In 1821.<|im_end|>"]),
         (GENERATION_IN_LINES, ["Anna Vell.<|im_end|>\n", "In 1821.<|im_end|>\n"]),
+        (CLOSING, ["Anna Vell.<|im_end|>", "In 1821.<|im_end|>"]),
         (NO_PROMPT, ["Anna Vell.<|im_end|>", "In 1821.<|im_end|>"]),
     ],
 )
