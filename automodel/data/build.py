@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from automodel.data.chat import build_chat, chats
 from automodel.data.custom import build_custom
 from automodel.data.dataset import Builder, TokenizedDataset
 from automodel.data.encode import Encoder
@@ -15,6 +16,7 @@ from automodel.data.mock import build_mock
 from automodel.data.rows import Row, column_reader, read_records, squad_row
 from automodel.data.text import build_text, text_of
 from automodel.errors import DataError, NotBuiltError
+from automodel.recipe.built import BUILT_DATASETS
 from automodel.recipe.schema import DatasetSection
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def build_dataset(
         data = build_mock(section, tokenizer, role=role)
     elif section.name == "text":
         data = build_text(section, tokenizer, role=role, keep_text=keep_text)
+    elif section.name == "chat":
+        data = build_chat(section, tokenizer, role=role, keep_text=keep_text)
     else:
         data = _build_questions(section, tokenizer, role=role, keep_text=keep_text)
     return data
@@ -58,18 +62,18 @@ def check_dataset(section: DatasetSection, *, role: str = "training") -> int:
     if section.name == "text":
         return sum(bool(text_of(section, where, record)) for where, record in read_records(section))
     builder = Builder(limit=None, keep_text=False, template="none")
-    usable = sum(1 for _ in _questions(section, builder))
+    usable = sum(1 for _ in (chats if section.name == "chat" else _questions)(section, builder))
     if not usable:
         builder.finish(role=role)
     return usable
 
 
 def _checked(section: DatasetSection) -> DatasetSection:
-    if not section.target and section.name not in ("squad", "column_mapped", "text", "mock"):
+    if not section.target and section.name not in BUILT_DATASETS:
         raise NotBuiltError(
             f"Data of the kind '{section.name}' are not built yet.",
             found=f"name: {section.name}",
-            expected="squad, column_mapped, text, mock, or an own _target_",
+            expected=f"{', '.join(BUILT_DATASETS)}, or an own _target_",
             fix="bring the rows into question-and-answer form and use `name: column_mapped`",
         )
     if section.padding == "max_length" and section.seq_length is None:

@@ -18,7 +18,10 @@ Template = Literal["chat", "plain", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """Counts of rows and tokens; supervised tokens are those with a label once labels are shifted by one."""
+    """Counts of rows and tokens; supervised tokens are those with a label once labels are shifted by one.
+
+    `rewritten` counts conversations of which earlier answers are only read, because the chat template writes them differently later on.
+    """
 
     rows_read: int
     rows_kept: int
@@ -29,6 +32,8 @@ class DataReport:
     tokens: int
     supervised_tokens: int
     template: Template
+    dropped_invalid: int = 0
+    rewritten: int = 0
 
     def as_dict(self) -> dict[str, int | str]:
         """Return the counts, for events and `--json`."""
@@ -40,7 +45,9 @@ class DataReport:
             (self.dropped_no_answer, "without an answer left out"),
             (self.dropped_no_label, "without a trained token left out"),
             (self.dropped_too_long, "too long left out"),
+            (self.dropped_invalid, "that cannot be read left out"),
             (self.truncated, "cut to seq_length"),
+            (self.rewritten, "trained on the last answers only, because the chat template writes earlier ones differently once others follow"),
         )
         return "; ".join([text, *(f"{count:,} {words}" for count, words in losses if count)])
 
@@ -72,9 +79,10 @@ class TokenizedDataset:
         self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
         self.lengths, self.prompt_lengths, self.report, self.row_length = lengths, prompt_lengths, report, row_length
         self.supervised = _supervised(labels, self._starts)
-        ends = self._starts[1:] - 1
-        trained_ends = ids[ends][labels[ends] != IGNORED]
-        self.stop_token_ids: tuple[int, ...] = tuple(int(token) for token in np.unique(trained_ends)) if report.template != "none" else ()
+        trained = np.flatnonzero(labels != IGNORED)
+        # A template may write more behind the end of the last answer, so its end is the last trained token of the row.
+        ends = trained[np.searchsorted(trained, self._starts[1:]) - 1]
+        self.stop_token_ids: tuple[int, ...] = tuple(int(token) for token in np.unique(ids[ends])) if report.template != "none" else ()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -138,8 +146,14 @@ class Builder:
         self._limit, self._template = limit, template
         self._rows: list[Encoded] = []
         self._texts: list[tuple[str, tuple[str, ...]]] | None = [] if keep_text else None
-        self.rows_read = self.no_answer = 0
-        self._no_label = self._too_long = 0
+        self.rows_read = self.no_answer = self.rewritten = 0
+        self._no_label = self._too_long = self._invalid = 0
+        self._reason: DataError | None = None
+
+    def skip(self, reason: DataError) -> None:
+        """Count one row that cannot be read; the first reason is told when no row is left."""
+        self._invalid += 1
+        self._reason = self._reason or reason
 
     def add(self, row: Encoded, *, prompt: str = "", answers: Sequence[str] = ()) -> None:
         """Take one row, or drop and count it."""
@@ -155,7 +169,7 @@ class Builder:
     def finish(self, *, role: str, row_length: int | None = None) -> TokenizedDataset:
         """Return the data set; raises DataError with all counts when no row is left."""
         if not self._rows:
-            raise self._nothing_left(role)
+            raise self._nothing_left(role) from self._reason
         lengths = np.array([len(row.ids) for row in self._rows], dtype=np.int32)
         labels = np.concatenate([row.labels for row in self._rows])
         report = DataReport(
@@ -168,6 +182,8 @@ class Builder:
             tokens=int(lengths.sum()),
             supervised_tokens=sum(int((row.labels[1:] != IGNORED).sum()) for row in self._rows),
             template=self._template,
+            dropped_invalid=self._invalid,
+            rewritten=self.rewritten,
         )
         return TokenizedDataset(
             np.concatenate([row.ids for row in self._rows]),
@@ -185,11 +201,13 @@ class Builder:
             f"dataset.truncation: true, or {longer}": self._too_long,
             f"{longer}, or labels that are not all -100": self._no_label,
             "rows that have an answer": self.no_answer,
+            f"rows that can be read; the first that cannot: {self._reason.what}" if self._reason else "": self._invalid,
         }
         main = max(fixes, key=lambda fix: fixes[fix])
+        found = f"{self._no_label:,} with all labels masked, {self._too_long:,} longer than seq_length, {self.no_answer:,} without an answer"
         return DataError(
             f"The {role} data hold no token to train on: all {self.rows_read:,} rows were dropped.",
-            found=f"{self._no_label:,} with all labels masked, {self._too_long:,} longer than seq_length, {self.no_answer:,} without an answer",
+            found=found + (f", {self._invalid:,} that cannot be read" if self._invalid else ""),
             expected="at least one row with a trained token",
             fix=f"use {main}",
         )

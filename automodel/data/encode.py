@@ -34,7 +34,7 @@ class Encoded:
 
 
 @dataclass(slots=True)
-class _Spans:
+class Spans:
     """Token places in a row: fixed head, then the prompt with its context, the answer from `answer` to `end`, then an untrained tail."""
 
     ids: list[int]
@@ -61,7 +61,7 @@ class Encoder:
         self._answer_only = answer_only
         self._eos = eos_id(tokenizer)
         self._prefix = [] if chat else added_prefix(tokenizer)
-        self._ends = _end_ids(tokenizer) if chat else frozenset({self._eos})
+        self._ends = end_ids(tokenizer) if chat else frozenset({self._eos})
 
     def __call__(self, batch: Sequence[Rendered]) -> list[Encoded]:
         """Encode a batch of rendered examples, in order."""
@@ -74,7 +74,7 @@ class Encoder:
             spans = [self._by_prefix(ids, prompt) for ids, prompt in zip(rows, prompts, strict=True)]
         return [self._finish(span) for span in spans]
 
-    def _by_offsets(self, ids: list[int], encoding: Any, item: Rendered) -> _Spans:
+    def _by_offsets(self, ids: list[int], encoding: Any, item: Rendered) -> Spans:
         ends = [end for _, end in encoding.offsets]
         answer = bisect_right(ends, item.prompt_end)
         tail = bisect_right(ends, item.answer_end)
@@ -83,13 +83,13 @@ class Encoder:
             context = (bisect_right(ends, item.context[0]), bisect_right(ends, item.context[1]))
         return self._close(ids, context, answer, tail)
 
-    def _by_prefix(self, ids: list[int], prompt: list[int]) -> _Spans:
+    def _by_prefix(self, ids: list[int], prompt: list[int]) -> Spans:
         answer = 0
         while answer < min(len(ids), len(prompt)) and ids[answer] == prompt[answer]:
             answer += 1
         return self._close(ids, (0, 0), answer, answer)
 
-    def _close(self, ids: list[int], context: tuple[int, int], answer: int, tail: int) -> _Spans:
+    def _close(self, ids: list[int], context: tuple[int, int], answer: int, tail: int) -> Spans:
         """Find the end-of-turn token behind the answer, or append EOS where the text has none; put BOS in front where the tokenizer does."""
         end = len(ids) + 1
         if self._chat:
@@ -97,11 +97,11 @@ class Encoder:
         if end > len(ids):
             ids = [*ids, self._eos]
         if self._chat:
-            return _Spans(ids, int(bool(ids) and ids[0] == self._tokenizer.bos_token_id), context, answer, end)
+            return Spans(ids, int(bool(ids) and ids[0] == self._tokenizer.bos_token_id), context, answer, end)
         head = len(self._prefix)
-        return _Spans([*self._prefix, *ids], head, (context[0] + head, context[1] + head), answer + head, end + head)
+        return Spans([*self._prefix, *ids], head, (context[0] + head, context[1] + head), answer + head, end + head)
 
-    def _finish(self, span: _Spans) -> Encoded:
+    def _finish(self, span: Spans) -> Encoded:
         size = len(span.ids)
         cut = self._limit is not None and size > self._limit
         if cut:
@@ -115,7 +115,7 @@ class Encoder:
         return Encoded(ids, labels, span.answer, cut)
 
 
-def shorten(span: _Spans, limit: int) -> _Spans:
+def shorten(span: Spans, limit: int) -> Spans:
     """Cut a row to `limit` tokens: first the tail, then the context from its left, then the rest of the prompt from its left.
 
     The answer is cut (from its right) only when it alone does not fit; then at most half of the row stays prompt.
@@ -132,7 +132,7 @@ def shorten(span: _Spans, limit: int) -> _Spans:
     answer = answer[: max(limit - len(head) - len(prompt), 0)]
     start = len(head) + len(prompt)
     row = (head + prompt + answer)[:limit]
-    return _Spans(row, span.head, (0, 0), min(start, len(row)), len(row))
+    return Spans(row, span.head, (0, 0), min(start, len(row)), len(row))
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Any:
@@ -165,7 +165,7 @@ def added_prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return []
 
 
-def _end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the tokens that can end a turn: every special or added token, except for the runs of spaces that some tokenizers add."""
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if str(token).strip()}
     return frozenset(added) | frozenset(tokenizer.all_special_ids)

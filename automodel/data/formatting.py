@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automodel.data.rows import Row
 from automodel.errors import DataError
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _FIELD = re.compile(r"\{(\w+)\}")
-_MARKER = "answer-goes-here"
+# Stands in a text where an answer would, so that the template's own part can be seen.
+MARKER = "answer-goes-here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,17 @@ def make_formatter(section: DatasetSection, tokenizer: PreTrainedTokenizerBase) 
 
 
 def read_chat_template(value: str | None) -> str | None:
-    """Return the text of a chat template that is given as text or as the name of a file."""
+    """Return the text of a chat template that is given as text, or as the name of a file: Jinja, or JSON with `chat_template`."""
     if value is None or "{" in value or "\n" in value:
         return value
+    path = Path(value).expanduser()
     try:
-        return Path(value).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        return str(json.loads(text)["chat_template"]) if path.suffix == ".json" else text
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"The chat template cannot be read: {value}.",
-            found=str(error),
+            found=f"{type(error).__name__}: {error}",
             expected="a Jinja text, or a file that holds one",
             fix="correct `chat_template`",
         ) from error
@@ -80,7 +84,8 @@ def _user_text(section: DatasetSection) -> Callable[[Row], str] | None:
     return lambda row: _FIELD.sub(lambda match: row.context if match[1] == "context" else row.question, template)
 
 
-def _span(text: str, part: str) -> tuple[int, int]:
+def span_of(text: str, part: str) -> tuple[int, int]:
+    """Return where a part stands in a text, or an empty span at its beginning."""
     start = text.find(part) if part else -1
     return (start, start + len(part)) if start >= 0 else (0, 0)
 
@@ -96,7 +101,7 @@ class _PlainFormatter:
         prompt = self._head + self._user(row)
         joint = "" if prompt[-1:].isspace() else " "
         text = prompt + joint + row.answers[0].strip()
-        return Rendered(text, len(prompt), len(text), _span(prompt, row.context))
+        return Rendered(text, len(prompt), len(text), span_of(prompt, row.context))
 
 
 def _plain_prompt(row: Row) -> str:
@@ -129,7 +134,7 @@ class _ChatFormatter:
             )
         if self._trail is None:
             # Where a short answer ends cannot be searched for (it may stand in a tag, too): a marker shows what the template appends.
-            self._trail = self._render(messages, _MARKER).rpartition(_MARKER)[2]
+            self._trail = self._render(messages, MARKER).rpartition(MARKER)[2]
         end = len(text) - len(self._trail)
         if not text.endswith(self._trail) or not text[len(prompt) : end].endswith(answer):
             raise DataError(
@@ -138,21 +143,49 @@ class _ChatFormatter:
                 expected=f"a text that holds {answer[:60]!r}",
                 fix="set `use_hf_chat_template: false`, or give another template as `chat_template: FILE`",
             )
-        return Rendered(text, len(prompt), end, _span(prompt, row.context))
+        return Rendered(text, len(prompt), end, span_of(prompt, row.context))
 
     def _render(self, messages: list[dict[str, str]], answer: str | None) -> str:
         """Render the conversation with its answer, or without one and ready for it."""
-        from jinja2 import TemplateError
-
         if answer is not None:
             messages = [*messages, {"role": "assistant", "content": answer}]
-        try:
-            text = self._tokenizer.apply_chat_template(messages, chat_template=self._template, tokenize=False, add_generation_prompt=answer is None)
-        except TemplateError as error:
-            raise DataError(
-                "The chat template refuses the conversation.",
-                found=f"{error}; roles {', '.join(message['role'] for message in messages)}",
-                expected="a template that takes system (if set), user and assistant messages",
-                fix="remove `system_prompt` if the model knows no system role, or set `use_hf_chat_template: false`",
-            ) from error
-        return str(text)
+        fix = "remove `system_prompt` if the model knows no system role, or set `use_hf_chat_template: false`"
+        return write_chat(self._tokenizer, messages, template=self._template, ready=answer is None, fix=fix)
+
+
+def write_chat(
+    source: Any,
+    messages: Sequence[dict[str, Any]],
+    *,
+    template: str | None,
+    tools: list[dict[str, Any]] | None = None,
+    ready: bool = False,
+    where: str = "",
+    fix: str = "",
+) -> str:
+    """Return messages as a chat template writes them.
+
+    Args:
+        source: a tokenizer or a processor.
+        messages: the conversation, in the form of OpenAI.
+        template: a template in place of the source's own.
+        tools: the functions that the assistant may call.
+        ready: write the header of the answer to come, too.
+        where: place of the row, for messages.
+        fix: what to do when the template refuses.
+
+    Raises:
+        DataError: the template refuses the conversation.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        text = source.apply_chat_template(list(messages), tools=tools or None, chat_template=template, tokenize=False, add_generation_prompt=ready)
+    except (TemplateError, TypeError) as error:
+        raise DataError(
+            "The chat template refuses the conversation" + (f" ({where})." if where else "."),
+            found=f"{error}; roles {', '.join(message['role'] for message in messages)}",
+            expected="a template that takes system (if set), user and assistant messages",
+            fix=fix,
+        ) from error
+    return str(text)

@@ -74,6 +74,8 @@ DATASET_IGNORED = {
     "fp8": "upstream never reads it",
     "batch_size": "batches are made by step_scheduler",
     "repeat_on_exhaustion": "epochs repeat the data",
+    "unshifted": "labels are shifted where the loss is computed",
+    "start_of_turn_token": "answers are found by the chat template",
 }
 
 PEFT_SPELLINGS = {"r": "dim", "lora_alpha": "alpha", "lora_dropout": "dropout", "rank": "dim"}

@@ -9,7 +9,7 @@ from automodel.recipe.checks import is_on
 from automodel.recipe.sections import DatasetSection, RecipeFields
 
 BUILT_TASKS = ("sft", "pretrain")
-BUILT_DATASETS = ("squad", "column_mapped", "text", "mock")
+BUILT_DATASETS = ("squad", "column_mapped", "chat", "text", "mock")
 
 
 def _degree(name: str) -> Callable[[RecipeFields], bool]:

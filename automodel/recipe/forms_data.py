@@ -10,7 +10,7 @@ from automodel.recipe.problems import Path
 from automodel.recipe.sections import DatasetSection
 
 _KINDS = ("squad", "column_mapped", "text", "mock", "chat", "hellaswag", "seq_cls")
-_LATER = ("chat", "hellaswag", "seq_cls")  # kinds whose other arguments are kept whole
+_LATER = ("hellaswag", "seq_cls")  # kinds whose other arguments are kept whole
 
 
 def dataset(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, Any]:

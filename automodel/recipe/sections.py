@@ -235,7 +235,7 @@ class DatasetSection(TargetSection):
     seq_length: int | None = Field(
         None,
         ge=1,
-        description="Longest row; longer ones are cut from the left of the prompt.",
+        description="Longest row; longer ones are cut from the left of the prompt, conversations by their oldest turns.",
         json_schema_extra={"unit": "tokens", "typical": "512 to 4096"},
     )
     limit_dataset_samples: NoneInt = Field(None, description="Use only the first rows.", json_schema_extra={"unit": "rows"})
@@ -252,6 +252,11 @@ class DatasetSection(TargetSection):
     vocab_size: NoneInt = Field(None, description="Mock data: number of different tokens.")
     seed: int = Field(0, description="Mock data: seed.")
     text_column: str = Field("text", description="Plain text: the column to read.")
+    mask_history: bool = Field(False, description="Conversations: train on the last answer only; absent: on all.")
+    mask_reasoning_content: bool = Field(False, description="Conversations: do not train on what the assistant thinks (reasoning_content).")
+    skip_invalid_samples: bool = Field(
+        False, description="Conversations: leave out and count rows that cannot be read, where else the first ends it."
+    )
 
 
 class PackedSequenceSection(Section):

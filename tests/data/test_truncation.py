@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from automodel.data import build_dataset
-from automodel.data.encode import _Spans, shorten
+from automodel.data.encode import Spans, shorten
 from automodel.errors import DataError
 from tests.data.conftest import ROWS, section
 
@@ -31,7 +31,7 @@ def test_the_context_is_cut_from_its_left(tokenizers, jsonl, chat):
 
 def test_order_of_cutting():
     # head 0, prompt 1-9 with context 3-6, answer 10-12, tail 13-14
-    span = _Spans(list(range(15)), 1, (3, 7), 10, 13)
+    span = Spans(list(range(15)), 1, (3, 7), 10, 13)
     assert shorten(span, 13).ids == list(range(13))
     assert shorten(span, 11).ids == [0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12]
     assert shorten(span, 7).ids == [0, 7, 8, 9, 10, 11, 12]

@@ -69,7 +69,7 @@ def test_every_key_says_what_it_does() -> None:
         ({"packed_sequence": {"packed_sequence_size": 64}}, "packed_sequence"),
         ({"wandb": {"project": "x"}}, "wandb"),
         ({"slurm": {"nodes": 2}}, "slurm"),
-        ({"dataset": {"name": "chat"}}, "dataset.name"),
+        ({"dataset": {"name": "hellaswag"}}, "dataset.name"),
         ({"checkpoint": {"is_async": True}}, "checkpoint.is_async"),
         ({"loss_fn": {"target": "mypkg.Loss"}}, "loss_fn._target_"),
         ({"recipe": "FinetuneRecipeForVLM"}, "recipe"),

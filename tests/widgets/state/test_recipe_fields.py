@@ -99,6 +99,10 @@ def test_a_default_reads_back(field) -> None:
         ("optimizer.momentum", {"optimizer": {"name": "sgd"}}, None),
         ("loss_fn.chunk_len", {"loss_fn": {"name": "chunked_ce"}}, None),
         ("fp8.enabled", {}, "Not in this version"),
+        ("dataset.mask_history", {}, "conversations"),
+        ("dataset.mask_history", {"dataset": {"name": "chat"}}, None),
+        ("dataset.system_prompt", {"dataset": {"name": "chat"}}, None),
+        ("dataset.prompt_template", {"dataset": {"name": "chat"}}, "chat template"),
     ],
 )
 def test_a_field_that_cannot_apply_says_why(path, more, word) -> None:
@@ -118,5 +122,6 @@ def test_methods_options_and_sections_say_why(monkeypatch) -> None:
     monkeypatch.undo()
     assert option_why_not("dataset.name", "hellaswag", recipe)
     assert option_why_not("dataset.name", "squad", recipe) is None
+    assert option_why_not("dataset.name", "chat", recipe) is None
     assert section_why_not("wandb")
     assert section_why_not(VALIDATION) is None

@@ -50,6 +50,12 @@ _RULES: tuple[tuple[str, Callable[[RecipeFields], bool], str], ...] = (
         (f"dataset.{name}", lambda r: r.dataset.name in ("text", "mock"), "Only for rows with a prompt and an answer")
         for name in ("prompt_template", "system_prompt", "answer_only_loss_mask", "use_hf_chat_template", "chat_template")
     ),
+    ("dataset.prompt_template", lambda r: r.dataset.name == "chat", "Conversations are written by the chat template"),
+    ("dataset.use_hf_chat_template", lambda r: r.dataset.name == "chat", "Conversations always use it"),
+    *(
+        (f"dataset.{name}", lambda r: r.dataset.name != "chat", "Only for conversations")
+        for name in ("mask_history", "mask_reasoning_content", "skip_invalid_samples")
+    ),
     ("dataloader.batch_size", lambda _r: True, "Set by 'Local batch' for training"),
     *(
         (f"dataloader.{name}", lambda r: not r.dataloader.num_workers, "Only with worker processes")
