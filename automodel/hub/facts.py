@@ -111,17 +111,12 @@ def _recipe(source: Source) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _started_in(source: Source) -> str | None:
-    """Return the folder that relative paths of the recipe count from."""
-    return (source.run.folder.record().get("launch") or {}).get("cwd") if source.run is not None else None
-
-
 def _base(source: Source, config: Mapping[str, Any], recipe: Mapping[str, Any], given: str | None) -> Origin | None:
     section = recipe.get("model") or {}
     named, revision = section.get("pretrained_model_name_or_path"), section.get("revision")
     if not named and source.is_adapter:
         named, revision = config.get("base_model_name_or_path"), config.get("revision")
-    known = origin_of(str(named), revision=revision, cwd=_started_in(source)) if named else None
+    known = origin_of(str(named), revision=revision, cwd=source.launched_in) if named else None
     return Origin(given, True, None, known.path if known else None) if given else known
 
 
@@ -184,7 +179,7 @@ def _data(facts: Facts, source: Source, recipe: Mapping[str, Any], events: list[
     for role, section in sets.items():
         named = section.get("path_or_dataset")
         parts = [named] if isinstance(named, str) else list(named or [])
-        origins = [origin_of(str(part), revision=section.get("revision"), cwd=_started_in(source), data=True) for part in parts]
+        origins = [origin_of(str(part), revision=section.get("revision"), cwd=source.launched_in, data=True) for part in parts]
         facts.datasets += [one for one in origins if one.hub and one not in facts.datasets]
         kind = "made-up rows" if section.get("name") == "mock" else str(section.get("_target_", "")).rpartition(".")[2] or "own code"
         shown = ", ".join(_link(one) for one in origins)

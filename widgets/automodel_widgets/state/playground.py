@@ -13,7 +13,7 @@ from typing import Any
 from automodel.errors import RequestError
 from automodel.run import Run
 from automodel_widgets.state.child import Child, Message
-from automodel_widgets.state.points import first, labels, prompts_of, started_in, usable
+from automodel_widgets.state.points import first, labels, prompts_of, usable
 
 # Where kept answers lie in the run folder: `{checkpoint, step, settings, time, results: [{prompt, base, tuned, same}]}`, no path of this machine.
 KEPT = "samples.json"
@@ -150,7 +150,7 @@ class PlaygroundState:
         self._began = time.monotonic()
         sides = [("base", str(point.model), True), ("tuned", str(point.model), False)]
         self._busy = True
-        self._child = Child(heavy.speak, sides, list(self.prompts), self.settings.options(), cwd=started_in(self.run))
+        self._child = Child(heavy.speak, sides, list(self.prompts), self.settings.options())
         self.loading = "Starting a process for the models"
 
     def poll(self) -> bool:
