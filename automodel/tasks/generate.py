@@ -48,6 +48,87 @@ class Answer:
         return facts_html("Answer", [("prompt", self.prompt), ("answer", self.text), ("model", model), ("", speed)])
 
 
+class Generator:
+    """A model that stays loaded between prompts: call it with each; its memory is free again when the `with` block ends.
+
+    Attributes:
+        model: folder (or id) of the weights or of the adapter.
+        base: base model of an adapter.
+    """
+
+    def __init__(self, found: Found) -> None:
+        self.model, self.base = found.folder, found.base
+        self._parts: tuple[Any, Any] | None = _load(found)
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 128,
+        chat: bool | None = None,
+        sample: bool = False,
+        temperature: float = 1.0,
+        seed: int = 0,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Let the model continue a prompt, as `generate` does: an answer does not depend on what was asked before.
+
+        Raises:
+            RequestError: the generator is closed, or the tokenizer has no chat template and `chat` asks for it.
+        """
+        _check_length(max_new_tokens)
+        if self._parts is None:
+            raise RequestError("The generator is closed.", found="a call after `with`", expected="a call inside it", fix="load it again")
+        model, tokenizer = self._parts
+        rendered, ids = _prompt_ids(tokenizer, prompt, chat)
+        began = time.perf_counter()
+        new = _continue(model, tokenizer, ids, on_text, max_new_tokens=max_new_tokens, sample=sample, temperature=temperature, seed=seed)
+        return Answer(
+            prompt=prompt,
+            rendered=rendered,
+            text=str(tokenizer.decode(new, skip_special_tokens=True)),
+            tokens=len(new),
+            seconds=time.perf_counter() - began,
+            model=self.model,
+            base=self.base,
+            finished=len(new) < max_new_tokens or new[-1] in _ends(model),
+        )
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the model and give its memory back."""
+        import gc
+
+        import torch
+
+        self._parts = None
+        gc.collect()  # a model with adapters holds itself in circles
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def __repr__(self) -> str:
+        return f"Generator({self.model!r}{f', base={self.base!r}' if self.base else ''}{'' if self._parts else ', closed'})"
+
+
+def load_generator(source: Run | str | Path, *, base: bool = False, runs_root: Path | str | None = None) -> Generator:
+    """Load a model to ask it several prompts: `with load_generator(run) as ask: ask("Who?")`.
+
+    Args:
+        source: a run (its best, else its latest checkpoint), a checkpoint or model folder, or an adapter folder.
+        base: ask the base model of the adapter, or the model that the run started from, instead.
+        runs_root: where runs named by id lie.
+
+    Raises:
+        RequestError: there is no such model, or no base model is known.
+    """
+    return Generator(find_model(source, base=base, runs_root=runs_root))
+
+
 def generate(
     source: Run | str | Path,
     prompt: str,
@@ -61,7 +142,7 @@ def generate(
     on_text: Callable[[str], None] | None = None,
     runs_root: Path | str | None = None,
 ) -> Answer:
-    """Let a model continue a prompt, greedily unless `sample` is set.
+    """Let a model continue a prompt, greedily unless `sample` is set; `load_generator` keeps the model for the next prompt.
 
     Args:
         source: a run (its best, else its latest checkpoint), a checkpoint or model folder, or an adapter folder.
@@ -78,23 +159,14 @@ def generate(
     Raises:
         RequestError: there is no such model, or no base model is known.
     """
+    _check_length(max_new_tokens)  # before a model is loaded for nothing
+    with load_generator(source, base=base, runs_root=runs_root) as ask:
+        return ask(prompt, max_new_tokens=max_new_tokens, chat=chat, sample=sample, temperature=temperature, seed=seed, on_text=on_text)
+
+
+def _check_length(max_new_tokens: int) -> None:
     if max_new_tokens < 1:
         raise RequestError("An answer needs at least one token.", found=f"max_new_tokens {max_new_tokens}", expected="1 or more")
-    found = find_model(source, base=base, runs_root=runs_root)
-    model, tokenizer = _load(found)
-    rendered, ids = _prompt_ids(tokenizer, prompt, chat)
-    began = time.perf_counter()
-    new = _continue(model, tokenizer, ids, on_text, max_new_tokens=max_new_tokens, sample=sample, temperature=temperature, seed=seed)
-    return Answer(
-        prompt=prompt,
-        rendered=rendered,
-        text=str(tokenizer.decode(new, skip_special_tokens=True)),
-        tokens=len(new),
-        seconds=time.perf_counter() - began,
-        model=found.folder,
-        base=found.base,
-        finished=len(new) < max_new_tokens or new[-1] in _ends(model),
-    )
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,8 @@ class PlaygroundState:
             self._fill(cell, message)
             if kind == "begin":
                 self.loading = f"{SIDES[message['side']]}: prompt {message['index'] + 1} of {len(self.results)}"
+        elif kind == "loading":
+            self.loading = f"{SIDES[message['side']]}: loading"
         elif kind == "refused":
             self.refused[message["side"]] = message
             for result in self.results:
