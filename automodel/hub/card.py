@@ -69,7 +69,8 @@ def model_card(
     """Write the card of a model from what its run recorded, and return it.
 
     A run's card goes to `card/README.md` of the run folder, that of a plain model folder beside its weights. Prompts that the recipe itself
-    holds are shown with their answers; rows of data sets are not. Paths, host names and tokens of this machine never get in.
+    holds are shown with their answers, and so are answers of this checkpoint that somebody kept in the playground (`samples.json`); rows of
+    data sets are not. Paths, host names and tokens of this machine never get in.
 
     Args:
         source: a `Run`, the folder of a run, a checkpoint or a model, or the name of a run.
@@ -293,10 +294,17 @@ def _results_section(facts: Facts) -> list[str]:
     if facts.results and not facts.validation:
         lines += ["", "No validation set was used, so nothing is known about text that the model was not trained on."]
     if facts.samples:
-        lines += ["", "Answers to the prompts of the recipe, decoded greedily:", ""]
-        lines += ["| prompt | at the first validation | at the end |", "| --- | --- | --- |"]
-        lines += [f"| {' | '.join(_code(cell) for cell in row)} |" for row in facts.samples]
+        said = "Answers to the prompts of the recipe, decoded greedily:"
+        lines += _answers(said, ("prompt", "at the first validation", "at the end"), facts.samples)
+    if facts.kept:
+        said = f"The base model and this one on the same prompts, {facts.kept_how}; examples that were chosen, no measurement:"
+        lines += _answers(said, ("prompt", "base model", "this model"), facts.kept)
     return lines
+
+
+def _answers(said: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["", said, "", f"| {' | '.join(head)} |", "| --- | --- | --- |"]
+    return lines + [f"| {' | '.join(_code(cell) for cell in row)} |" for row in rows]
 
 
 def _known_limits(facts: Facts) -> list[str]:

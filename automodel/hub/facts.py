@@ -11,6 +11,7 @@ from typing import Any
 
 from automodel.hub.source import CONFIG, Origin, Source, origin_of, read_map
 from automodel.run.files import read_json
+from automodel.run.kept import Result, read_kept
 from automodel.run.show import duration, number
 from automodel.tables import size_text
 
@@ -39,6 +40,7 @@ class Facts:
         rows: label and text of the table on training.
         data: role, source, split and what was counted, of each data set.
         results: label and text; `samples` are prompt, answer at the first validation, answer at the end.
+        kept: prompt, answer of the base model, answer of this model, as somebody kept them; `kept_how` are the settings in words.
         settings: what the user set, as YAML without places of this machine.
     """
 
@@ -57,6 +59,8 @@ class Facts:
     results: list[tuple[str, str]] = field(default_factory=list)
     validation: dict[str, float] = field(default_factory=dict)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
+    kept: list[tuple[str, str, str]] = field(default_factory=list)
+    kept_how: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     settings: str = ""
     prompt: str = ""
@@ -171,6 +175,11 @@ def _from_run(facts: Facts, source: Source, recipe: Mapping[str, Any]) -> None:
     own = [str(text) for text in (recipe.get("samples") or {}).get("prompts") or []]
     facts.prompt = own[0] if own else ""
     facts.samples = _samples(events, own, facts.step)
+    kept = read_kept(run.path)
+    if kept is not None and source.checkpoint is not None and kept.checkpoint == source.checkpoint.path.name:
+        foreign = {str(event.get("prompt")).strip() for event in events if event.get("kind") == "sample"} - {text.strip() for text in own}
+        facts.kept = [_kept_row(one) for one in kept.results if one.prompt.strip() not in foreign and one.tuned.state == "done"]
+        facts.kept_how = kept.how
 
 
 def _data(facts: Facts, source: Source, recipe: Mapping[str, Any], events: list[dict[str, Any]]) -> None:
@@ -248,6 +257,11 @@ def _samples(events: list[dict[str, Any]], own: list[str], step: int | None) -> 
         if event.get("kind") == "sample" and event.get("prompt") in own and (step is None or (event.get("step") or 0) <= step):
             answers.setdefault(str(event["prompt"]), []).append(str(event.get("answer", "")))
     return [(prompt, found[0], found[-1]) for prompt, found in answers.items()]
+
+
+def _kept_row(result: Result) -> tuple[str, str, str]:
+    prompt, base, tuned = (text_without_places(text) for text in (result.prompt, result.base.shown, result.tuned.shown))
+    return prompt, base, tuned
 
 
 def _settings(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from automodel.run import report_page as html
 from automodel.run.files import read_json, tail_text, write_text
+from automodel.run.kept import read_kept
 from automodel.run.report_chart import Line, chart
 from automodel.run.report_series import Series, in_words, picked, plain, series, smoothed
 from automodel.run.show import duration, elapsed, number, progress
@@ -60,6 +61,7 @@ def report_text(run: Run, *, interactive: bool = False) -> str:
         _outcome(run, rows),
         charts,
         _samples(events),
+        _kept(run),
         _recipe(run),
         _checkpoints(run),
         _events(events),
@@ -190,6 +192,16 @@ def _samples(events: list[dict[str, Any]]) -> str:
 def _ends(found: dict[str, list[dict[str, Any]]]) -> tuple[Any, Any]:
     steps = [event.get("step", 0) for answers in found.values() for event in answers]
     return min(steps), max(steps)
+
+
+def _kept(run: Run) -> str:
+    kept = read_kept(run.path)
+    if kept is None or not kept.results:
+        return ""
+    when = f" Kept {time.strftime('%Y-%m-%d %H:%M', time.localtime(kept.time))}." if kept.time else ""
+    said = f"Same prompts, same settings: {kept.how}. Tuned model: {kept.checkpoint}.{when}"
+    rows = [(one.prompt, one.base.shown, one.tuned.shown, {True: "same", False: "different", None: "-"}[one.same]) for one in kept.results]
+    return html.heading("Base model and tuned model") + f"<p>{escape(said)}</p>" + html.table(("prompt", "base model", "tuned model", ""), rows)
 
 
 def _recipe(run: Run) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from automodel.run import Run, attach
+from automodel.run.kept import Cell, Result
 from automodel_widgets.panels.base import Panel
 from automodel_widgets.parts.html import Html, Raw, badge, button, choice, code, entry, field, fold, note, region, table, tag, text
 from automodel_widgets.parts.surface import Surface
-from automodel_widgets.state.playground import SIDES, Cell, PlaygroundState, Result, differences
+from automodel_widgets.state.playground import SIDES, PlaygroundState, differences
 from automodel_widgets.state.points import with_points
 from automodel_widgets.state.session import RUN, Session
 
