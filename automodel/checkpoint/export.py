@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from automodel.checkpoint.files import newest, verify_manifest
 from automodel.checkpoint.save import MODEL
 from automodel.errors import ModelError, RunError
+from automodel.hub.record import record_of, write_record
 from automodel.run.folder import RunFolder
 from automodel.run.launched import find_base, naming_places, run_around
 
@@ -41,7 +42,10 @@ def model_folder(source: str | Path) -> Path:
 
 
 def export(source: str | Path, target: str | Path) -> Path:
-    """Write a plain HF folder of the best (else newest) checkpoint of a run, merging an adapter where there is one; return the folder."""
+    """Write a plain HF folder of the best (else newest) checkpoint of a run, merging an adapter where there is one; return the folder.
+
+    Beside the model lies `automodel.json`, from which the card of the folder is written: run, checkpoint, data, settings and results.
+    """
     folder, out = model_folder(source), _fresh(target)
     if (folder / "adapter_config.json").is_file():
         return merge_adapter(folder, out)
@@ -49,13 +53,20 @@ def export(source: str | Path, target: str | Path) -> Path:
 
     if (folder.parent / "manifest.json").is_file():
         verify_manifest(folder.parent)
-    return _written(out, lambda aside: (shutil.copytree(folder, aside), verify_hf(aside)))
+    record = record_of(folder, made="copied")
+
+    def write(aside: Path) -> None:
+        shutil.copytree(folder, aside)
+        verify_hf(aside)
+        write_record(aside, record)
+
+    return _written(out, write)
 
 
 def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = None) -> Path:
     """Write base weights with the adapter added as a plain HF folder and return it.
 
-    The written folder is loaded again and must give the logits that base and adapter gave.
+    The written folder is loaded again and must give the logits that base and adapter gave. `automodel.json` is written as by `export`.
 
     Args:
         source: a run folder, a checkpoint folder, or an adapter folder.
@@ -74,6 +85,7 @@ def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = 
     origin = base or base_of(folder)
     model = load_model(folder, base=origin, run=run_around(folder), dtype=torch.float32)
     kept = _file_dtype(origin)
+    record = record_of(folder, made="merged", base=base)
     expected = _probe(model)
     merged: Any = model.merge_and_unload(safe_merge=True)
     tokenizer = NeMoAutoTokenizer.from_pretrained(str(folder if (folder / "tokenizer_config.json").is_file() else origin))
@@ -81,6 +93,7 @@ def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = 
     def write(aside: Path) -> None:
         save_hf(merged.to(kept), aside, tokenizer=tokenizer)
         verify_hf(aside)
+        write_record(aside, record)
         again = NeMoAutoModelForCausalLM.from_pretrained(str(aside), dtype=torch.float32).eval()
         _compare(expected, _probe(again), TOLERANCE.get(str(kept).removeprefix("torch."), 1e-4))
 

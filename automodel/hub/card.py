@@ -92,7 +92,7 @@ def model_card(
     facts = gather(found, base_model=base_model)
     head, missing = metadata(facts, license=license, language=language)
     missing += [name for name, text in (("intended use", intended_use), ("limitations", limitations)) if not text]
-    body = without_secrets("\n".join(_body(facts, found, license=license, intended_use=intended_use, limitations=limitations)))
+    body = without_secrets("\n".join(_body(facts, license=license, intended_use=intended_use, limitations=limitations)))
     text = _signed(f"---\n{head_text(head)}\n---\n\n{body}\n")
     if repo_id:
         text = for_repo(text, repo_id)
@@ -214,11 +214,11 @@ def read_head(text: str) -> dict[str, Any]:
     return found
 
 
-def _body(facts: Facts, source: Source, *, license: str | None, intended_use: str | None, limitations: str | None) -> list[str]:
+def _body(facts: Facts, *, license: str | None, intended_use: str | None, limitations: str | None) -> list[str]:
     return [
         f"# {facts.title}",
         "",
-        _summary(facts, source),
+        _summary(facts),
         "",
         *usage(facts, known_to_transformers=_in_transformers(facts.model_type)),
         *_data_section(facts),
@@ -240,7 +240,7 @@ def _body(facts: Facts, source: Source, *, license: str | None, intended_use: st
     ]
 
 
-def _summary(facts: Facts, source: Source) -> str:
+def _summary(facts: Facts) -> str:
     base = f"[{facts.base.name}](https://huggingface.co/{facts.base.name})" if facts.base and facts.base.hub else ""
     base = base or (f"`{facts.base.name}`, a local model" if facts.base else "")
     on = " and ".join(dict.fromkeys(row[1] for row in facts.data if row[0] == "training"))
@@ -248,9 +248,9 @@ def _summary(facts: Facts, source: Source) -> str:
     text = f"{what}, {facts.method} on {on}." if facts.method and on else f"{what}."
     if facts.kind == "model" and base and facts.method:
         text = f"Made from {base} by {facts.method}" + (f" on {on}." if on else ".")
-    if source.checkpoint is not None:
-        best = ", the best by validation loss" if source.checkpoint.best and facts.validation else ""
-        text += f" This is the state after step {source.checkpoint.step}{best}."
+    if facts.step is not None:
+        best = ", the best by validation loss" if facts.best and facts.validation else ""
+        text += f" This is the state after step {facts.step}{best}."
     return text
 
 
@@ -337,6 +337,7 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    shown = text if len(text) <= 200 else text[:200] + "…"
+    clean = text_without_places(text)
+    shown = clean if len(clean) <= 200 else clean[:200] + "…"
     printable = "".join(mark if mark.isprintable() or mark == "\n" else "\N{REPLACEMENT CHARACTER}" for mark in shown)
     return f"<code>{escape(printable).replace(chr(10), '<br>').replace('|', '&#124;')}</code>"

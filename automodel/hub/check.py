@@ -15,14 +15,17 @@ from automodel.hub.facts import as_json, places_in
 from automodel.hub.source import ADAPTER, CONFIG, Source, origin_of, read_map
 from automodel.run import find_base
 from automodel.run.files import read_json
+from automodel.run.location import ORIGIN
 
 if TYPE_CHECKING:
     import torch
 
 BLOCK = 1 << 20
 TEXT_BYTES = 50_000_000
-# State of a training, caches and pickled code have no place in a published model.
+# State of a training, caches and pickled code have no place in a published model. Nor has the record of an export: what may be published
+# is in the card, where a person can take it out.
 LEFT_OUT = (
+    ORIGIN,
     "optimizer*",
     "scheduler*",
     "rng_state*",

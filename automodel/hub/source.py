@@ -11,6 +11,7 @@ from typing import Any
 from automodel.errors import RunError
 from automodel.run import Checkpoint, Run, attach, run_around
 from automodel.run.launched import launched_in, may_be_id, places_of
+from automodel.run.location import ORIGIN
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 RECORD = "run.json"
@@ -44,6 +45,10 @@ class Source:
     def launched_in(self) -> Path | None:
         """Return the folder that relative paths of the recipe count from, where it is known."""
         return launched_in(self.run.folder if self.run is not None else None)
+
+    def origin(self) -> dict[str, Any]:
+        """Return the record that an export left beside the model, where no run is known; see `automodel.hub.record`."""
+        return read_map(self.folder / ORIGIN) if self.run is None else {}
 
     def config(self) -> dict[str, Any]:
         """Return the folder's config.json or adapter_config.json as it stands."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from automodel.errors import RequestError
 from automodel.run import Checkpoint, Run
+from automodel.run.location import ORIGIN
 from automodel_widgets.state.child import Child, Message
 from automodel_widgets.state.points import first, labels, prompts_of, usable
 
@@ -146,7 +147,7 @@ class PublishState:
         if source is None:
             return []
         found = [(path.relative_to(source).as_posix(), path.stat().st_size) for path in sorted(source.rglob("*")) if path.is_file()]
-        weights = [(name, size) for name, size in found if name != CARD and not any(part.startswith(".") for part in name.split("/"))]
+        weights = [(name, size) for name, size in found if name not in (CARD, ORIGIN) and not any(part.startswith(".") for part in name.split("/"))]
         return [(CARD, len(self.card.text.encode())), *weights]
 
     def why_no_card(self) -> str | None:
