@@ -15,7 +15,7 @@ from automodel.run import report_page as html
 from automodel.run.files import read_json, tail_text, write_text
 from automodel.run.kept import read_kept
 from automodel.run.report_chart import Line, chart
-from automodel.run.report_series import Series, in_words, picked, plain, series, smoothed
+from automodel.run.report_series import Series, in_words, picked, plain, restarts, series, smoothed
 from automodel.run.show import duration, elapsed, number, progress
 from automodel.tables import size_text
 
@@ -122,28 +122,28 @@ def _charts(rows: list[dict[str, Any]], events: list[dict[str, Any]]) -> str:
     train = [row for row in rows if row.get("split") == "train"]
     if not rows:
         return html.heading("Curves") + "<p class='soft'>No step was finished, so there is nothing to draw.</p>"
-    restarts = [float(event["step"]) for event in events if event.get("kind") == "resumed" and event.get("step")]
-    parts = [html.heading("Curves"), _loss(rows, train, restarts), "<div class='many'>"]
+    stops = restarts(events)
+    parts = [html.heading("Curves"), _loss(rows, train, stops), "<div class='many'>"]
     for key, title, scale in SMALL:
         curve = series(train, key, name=title, scale=scale)
         if len(curve.known) > 1:
             told = in_words(curve, title)
-            drawn = chart([Line(curve, "main")], title=title, description=told, identity=key, width=380, height=190, restarts=restarts)
+            drawn = chart([Line(curve, "main")], title=title, description=told, identity=key, width=380, height=190, restarts=stops)
             parts.append(f"<figure><h3>{escape(title)}</h3>{drawn}<figcaption>{escape(told)}</figcaption>{_twin([curve])}</figure>")
     return "\n".join([*parts, "</div>"])
 
 
-def _loss(rows: list[dict[str, Any]], train: list[dict[str, Any]], restarts: list[float]) -> str:
+def _loss(rows: list[dict[str, Any]], train: list[dict[str, Any]], stops: list[float]) -> str:
     raw = series(train, "loss", name="training loss")
     soft = smoothed(raw)
     checks = [series([row for row in rows if row.get("split") == split], "loss", name=f"{split} loss") for split in _splits(rows)]
     best = checks[0].lowest if checks else None
     told = " ".join(in_words(curve, curve.name) for curve in (raw, *checks))
     lines = [Line(raw, "raw"), Line(soft, "main"), *(Line(curve, "check", marks=True) for curve in checks)]
-    drawn = chart(lines, title="loss", description=told, identity="loss", star=best, restarts=restarts)
+    drawn = chart(lines, title="loss", description=told, identity="loss", star=best, restarts=stops)
     keys = [_key("raw", "training, each step"), _key("main", "training, smoothed (0.6)")]
     keys += [_key("check", curve.name.removesuffix(" loss") + " (diamonds)") for curve in checks] + (["<span>★ best</span>"] if best else [])
-    keys += ["<span>┊ went on after a stop</span>"] if restarts else []
+    keys += ["<span>┊ went on after a stop</span>"] if stops else []
     head = f"<h3>loss</h3><p class='key soft'>{''.join(keys)}</p>"
     return f"<figure>{head}{drawn}<figcaption>{escape(told)}</figcaption>{_twin([raw, *checks])}</figure>"
 
