@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from automodel.run import compare as compare
     from automodel.run import runs as runs
     from automodel.tasks import generate as generate
+    from automodel.tasks import load_generator as load_generator
     from automodel.tasks import plan as plan
     from automodel.tasks import preview as preview
     from automodel.version import __version__ as __version__
@@ -63,7 +64,7 @@ else:
         "automodel.recipe": ("Recipe", "load_recipe"),
         "automodel.registry": ("MODEL_ARCH_MAPPING", "ModelRegistry", "register_architecture"),
         "automodel.run": ("Run", "attach", "compare", "runs"),
-        "automodel.tasks": ("generate", "plan", "preview"),
+        "automodel.tasks": ("generate", "load_generator", "plan", "preview"),
         "automodel.version": ("__version__",),
     }
     _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
@@ -123,6 +124,7 @@ __all__ = [
     "generate",
     "inspect",
     "launch",
+    "load_generator",
     "load_recipe",
     "merge_adapter",
     "model_card",

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from automodel.checkpoint.files import newest, verify_manifest
 from automodel.checkpoint.save import MODEL
 from automodel.errors import ModelError, RunError
+from automodel.hub.record import record_of, write_record
+from automodel.run.folder import RunFolder
+from automodel.run.launched import find_base, naming_places, run_around
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +26,11 @@ def model_folder(source: str | Path) -> Path:
         RunError: the folder holds none of these.
     """
     path = Path(source)
-    for candidate in (path, path / MODEL, path / "checkpoints" / "best" / MODEL, path / "checkpoints" / "latest" / MODEL):
+    store = RunFolder(path).checkpoints_dir
+    for candidate in (path, path / MODEL, store / "best" / MODEL, store / "latest" / MODEL):
         if (candidate / "config.json").is_file() or (candidate / "adapter_config.json").is_file():
             return candidate.resolve()
-    found = newest(path / "checkpoints")
+    found = newest(store)
     if found is not None:
         return found / MODEL
     raise RunError(
@@ -38,7 +42,10 @@ def model_folder(source: str | Path) -> Path:
 
 
 def export(source: str | Path, target: str | Path) -> Path:
-    """Write a plain HF folder of the best (else newest) checkpoint of a run, merging an adapter where there is one; return the folder."""
+    """Write a plain HF folder of the best (else newest) checkpoint of a run, merging an adapter where there is one; return the folder.
+
+    Beside the model lies `automodel.json`, from which the card of the folder is written: run, checkpoint, data, settings and results.
+    """
     folder, out = model_folder(source), _fresh(target)
     if (folder / "adapter_config.json").is_file():
         return merge_adapter(folder, out)
@@ -46,28 +53,39 @@ def export(source: str | Path, target: str | Path) -> Path:
 
     if (folder.parent / "manifest.json").is_file():
         verify_manifest(folder.parent)
-    return _written(out, lambda aside: (shutil.copytree(folder, aside), verify_hf(aside)))
+    record = record_of(folder, made="copied")
+
+    def write(aside: Path) -> None:
+        shutil.copytree(folder, aside)
+        verify_hf(aside)
+        write_record(aside, record)
+
+    return _written(out, write)
 
 
 def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = None) -> Path:
     """Write base weights with the adapter added as a plain HF folder and return it.
 
-    The written folder is loaded again and must give the logits that base and adapter gave.
+    The written folder is loaded again and must give the logits that base and adapter gave. `automodel.json` is written as by `export`.
+
+    Args:
+        source: a run folder, a checkpoint folder, or an adapter folder.
+        target: a new folder.
+        base: the base model; absent: the one that the adapter names, a relative path counted from where its run was launched.
 
     Raises:
         ModelError: there is no adapter, or the merged model computes something else.
-        RunError: the target already exists.
+        RunError: the target already exists, or the base model is not where it was.
     """
     import torch
 
     from automodel.auto import NeMoAutoModelForCausalLM, NeMoAutoTokenizer, save_hf, verify_hf
-    from automodel.peft import load_adapter
 
     folder, out = model_folder(source), _fresh(target)
     origin = base or base_of(folder)
-    started = NeMoAutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32)
+    model = load_model(folder, base=origin, run=run_around(folder), dtype=torch.float32)
     kept = _file_dtype(origin)
-    model = load_adapter(started, folder, trainable=False).eval()
+    record = record_of(folder, made="merged", base=base)
     expected = _probe(model)
     merged: Any = model.merge_and_unload(safe_merge=True)
     tokenizer = NeMoAutoTokenizer.from_pretrained(str(folder if (folder / "tokenizer_config.json").is_file() else origin))
@@ -75,14 +93,41 @@ def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = 
     def write(aside: Path) -> None:
         save_hf(merged.to(kept), aside, tokenizer=tokenizer)
         verify_hf(aside)
+        write_record(aside, record)
         again = NeMoAutoModelForCausalLM.from_pretrained(str(aside), dtype=torch.float32).eval()
         _compare(expected, _probe(again), TOLERANCE.get(str(kept).removeprefix("torch."), 1e-4))
 
     return _written(out, write)
 
 
+def load_model(folder: str | Path, *, base: str | None, run: RunFolder | None, dtype: Any, device: str | None = None) -> Any:
+    """Return the model of a folder (or id), or the base model with the adapter of the folder, ready to compute.
+
+    Args:
+        folder: the weights, or the adapter where there is a `base`.
+        base: folder or id of the base model of an adapter.
+        run: where the model comes from; an error names the places that were tried for it.
+        dtype: number type of the weights.
+        device: where they go; absent: the CPU.
+    """
+    from automodel.auto import NeMoAutoModelForCausalLM
+    from automodel.peft import load_adapter
+
+    named = base or str(folder)
+    try:
+        model: Any = NeMoAutoModelForCausalLM.from_pretrained(named, dtype=dtype, **({"device": device} if device else {}))
+    except ModelError as error:
+        raise (error if Path(named).exists() else naming_places(error, named, run)) from error
+    return (load_adapter(model, Path(folder), trainable=False) if base is not None else model).eval()
+
+
 def base_of(folder: Path) -> str:
-    """Return the base model that an adapter folder names; raises ModelError when it holds no adapter."""
+    """Return the base model that an adapter folder names, as a folder where it is one.
+
+    Raises:
+        ModelError: the folder holds no adapter.
+        RunError: the base model is a folder that is not there; see `find_base`.
+    """
     import json
 
     if not (folder / "adapter_config.json").is_file():
@@ -92,7 +137,8 @@ def base_of(folder: Path) -> str:
             expected="adapter_config.json, as LoRA runs write it",
             fix="use `automodel export` for a fully fine-tuned model",
         )
-    return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+    named = str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+    return find_base(named, run_around(folder))
 
 
 def _fresh(target: str | Path) -> Path:

@@ -43,10 +43,11 @@ class Snapshot:
         return hasattr(unwrap(self.model), "peft_config")
 
 
-def save_checkpoint(root: Path, name: str, snapshot: Snapshot, *, best: str | None = None, keep: int | None = None) -> Path:
+def save_checkpoint(root: Path, name: str, snapshot: Snapshot, *, run: Path | None = None, best: str | None = None, keep: int | None = None) -> Path:
     """Write `root/name` with all processes and move `latest` (and `best`) to it; return its path.
 
-    Layout: `model/` (HF folder or PEFT adapter), `training/` (optimizer shards, random states, progress), `manifest.json`.
+    Layout: `model/` (HF folder or PEFT adapter), `training/` (optimizer shards, random states, progress), `manifest.json`, which
+    names the folder of the `run`: a checkpoint may lie elsewhere.
     """
     world, target, aside = snapshot.world, root / name, root / f".{name}.partial"
     if world.main:
@@ -60,7 +61,7 @@ def save_checkpoint(root: Path, name: str, snapshot: Snapshot, *, best: str | No
     if world.main:
         (aside / TRAINING / PROGRESS).write_text(json.dumps(snapshot.progress, indent=1), encoding="utf-8")
         kind = "adapter" if snapshot.is_adapter else "full"
-        write_manifest(aside, {"step": snapshot.progress["step"], "kind": kind, "world_size": world.size})
+        write_manifest(aside, {"step": snapshot.progress["step"], "kind": kind, "world_size": world.size, "run": str(run.resolve()) if run else None})
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
         point(root, "latest", name)

@@ -88,24 +88,38 @@ def inspect(
 @app.command()
 def generate(
     source: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="A run (latest, id, name, path), a checkpoint, or a model folder.")],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to go on from.")],
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="The text to go on from; repeat for more.")] = None,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="File with a prompt on each line.", exists=True, dir_okay=False)] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest answer.", min=1)] = 128,
     base: Annotated[bool, typer.Option("--base", help="Ask the model that the run started from.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Take the prompt as it is, without the chat template.")] = False,
     runs_root: Annotated[Path | None, typer.Option("--runs-root", help="Folder of the runs; else $AUTOMODEL_RUNS, else ./runs.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Let a run's best checkpoint, or any model folder, answer a prompt."""
-    from automodel.tasks import generate as answer
+    """Let a run's best checkpoint, or any model folder, answer prompts; it is loaded once."""
+    asked = [*(prompt or ()), *_lines(prompts)]
+    if not asked:
+        raise RequestError("There is nothing to answer.", found="no prompt", expected="one or more", fix="--prompt TEXT, or --prompts FILE")
+    from automodel.tasks import load_generator
 
-    words = _piece if not as_json else None
-    found = answer(source, prompt, max_new_tokens=max_new_tokens, base=base, chat=False if raw else None, on_text=words, runs_root=runs_root)
+    answers = []
+    with load_generator(source, base=base, runs_root=runs_root) as ask:
+        for one in asked:
+            if len(asked) > 1 and not as_json:
+                say(f"> {one}")
+            found = ask(one, max_new_tokens=max_new_tokens, chat=False if raw else None, on_text=None if as_json else _piece)
+            answers.append(found.as_dict())
+            if not as_json:
+                put("")
+                say(f"{found.tokens} tokens in {found.seconds:.1f} s by {found.model}" + ("" if found.finished else "; cut off by --max-new-tokens"))
     if as_json:
-        put_json(found.as_dict())
-    else:
-        put("")
-        say(f"{found.tokens} tokens in {found.seconds:.1f} s by {found.model}" + ("" if found.finished else "; cut off by --max-new-tokens"))
+        put_json(answers[0] if len(answers) == 1 else answers)
     return 0
+
+
+def _lines(path: Path | None) -> list[str]:
+    """Return the lines of a file that are not empty."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()] if path is not None else []
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -69,7 +69,8 @@ def model_card(
     """Write the card of a model from what its run recorded, and return it.
 
     A run's card goes to `card/README.md` of the run folder, that of a plain model folder beside its weights. Prompts that the recipe itself
-    holds are shown with their answers; rows of data sets are not. Paths, host names and tokens of this machine never get in.
+    holds are shown with their answers, and so are answers of this checkpoint that somebody kept in the playground (`samples.json`); rows of
+    data sets are not. Paths, host names and tokens of this machine never get in.
 
     Args:
         source: a `Run`, the folder of a run, a checkpoint or a model, or the name of a run.
@@ -91,7 +92,7 @@ def model_card(
     facts = gather(found, base_model=base_model)
     head, missing = metadata(facts, license=license, language=language)
     missing += [name for name, text in (("intended use", intended_use), ("limitations", limitations)) if not text]
-    body = without_secrets("\n".join(_body(facts, found, license=license, intended_use=intended_use, limitations=limitations)))
+    body = without_secrets("\n".join(_body(facts, license=license, intended_use=intended_use, limitations=limitations)))
     text = _signed(f"---\n{head_text(head)}\n---\n\n{body}\n")
     if repo_id:
         text = for_repo(text, repo_id)
@@ -213,11 +214,11 @@ def read_head(text: str) -> dict[str, Any]:
     return found
 
 
-def _body(facts: Facts, source: Source, *, license: str | None, intended_use: str | None, limitations: str | None) -> list[str]:
+def _body(facts: Facts, *, license: str | None, intended_use: str | None, limitations: str | None) -> list[str]:
     return [
         f"# {facts.title}",
         "",
-        _summary(facts, source),
+        _summary(facts),
         "",
         *usage(facts, known_to_transformers=_in_transformers(facts.model_type)),
         *_data_section(facts),
@@ -239,7 +240,7 @@ def _body(facts: Facts, source: Source, *, license: str | None, intended_use: st
     ]
 
 
-def _summary(facts: Facts, source: Source) -> str:
+def _summary(facts: Facts) -> str:
     base = f"[{facts.base.name}](https://huggingface.co/{facts.base.name})" if facts.base and facts.base.hub else ""
     base = base or (f"`{facts.base.name}`, a local model" if facts.base else "")
     on = " and ".join(dict.fromkeys(row[1] for row in facts.data if row[0] == "training"))
@@ -247,9 +248,9 @@ def _summary(facts: Facts, source: Source) -> str:
     text = f"{what}, {facts.method} on {on}." if facts.method and on else f"{what}."
     if facts.kind == "model" and base and facts.method:
         text = f"Made from {base} by {facts.method}" + (f" on {on}." if on else ".")
-    if source.checkpoint is not None:
-        best = ", the best by validation loss" if source.checkpoint.best and facts.validation else ""
-        text += f" This is the state after step {source.checkpoint.step}{best}."
+    if facts.step is not None:
+        best = ", the best by validation loss" if facts.best and facts.validation else ""
+        text += f" This is the state after step {facts.step}{best}."
     return text
 
 
@@ -293,10 +294,17 @@ def _results_section(facts: Facts) -> list[str]:
     if facts.results and not facts.validation:
         lines += ["", "No validation set was used, so nothing is known about text that the model was not trained on."]
     if facts.samples:
-        lines += ["", "Answers to the prompts of the recipe, decoded greedily:", ""]
-        lines += ["| prompt | at the first validation | at the end |", "| --- | --- | --- |"]
-        lines += [f"| {' | '.join(_code(cell) for cell in row)} |" for row in facts.samples]
+        said = "Answers to the prompts of the recipe, decoded greedily:"
+        lines += _answers(said, ("prompt", "at the first validation", "at the end"), facts.samples)
+    if facts.kept:
+        said = f"The base model and this one on the same prompts, {facts.kept_how}; examples that were chosen, no measurement:"
+        lines += _answers(said, ("prompt", "base model", "this model"), facts.kept)
     return lines
+
+
+def _answers(said: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["", said, "", f"| {' | '.join(head)} |", "| --- | --- | --- |"]
+    return lines + [f"| {' | '.join(_code(cell) for cell in row)} |" for row in rows]
 
 
 def _known_limits(facts: Facts) -> list[str]:
@@ -329,6 +337,7 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    shown = text if len(text) <= 200 else text[:200] + "…"
+    clean = text_without_places(text)
+    shown = clean if len(clean) <= 200 else clean[:200] + "…"
     printable = "".join(mark if mark.isprintable() or mark == "\n" else "\N{REPLACEMENT CHARACTER}" for mark in shown)
     return f"<code>{escape(printable).replace(chr(10), '<br>').replace('|', '&#124;')}</code>"

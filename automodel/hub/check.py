@@ -9,19 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automodel.errors import ModelError
+from automodel.errors import ModelError, RunError
 from automodel.hub.errors import SECRET
 from automodel.hub.facts import as_json, places_in
-from automodel.hub.source import ADAPTER, CONFIG, Source, read_map
+from automodel.hub.source import ADAPTER, CONFIG, Source, origin_of, read_map
+from automodel.run import find_base
 from automodel.run.files import read_json
+from automodel.run.location import ORIGIN
 
 if TYPE_CHECKING:
     import torch
 
 BLOCK = 1 << 20
 TEXT_BYTES = 50_000_000
-# State of a training, caches and pickled code have no place in a published model.
+# State of a training, caches and pickled code have no place in a published model. Nor has the record of an export: what may be published
+# is in the card, where a person can take it out.
 LEFT_OUT = (
+    ORIGIN,
     "optimizer*",
     "scheduler*",
     "rng_state*",
@@ -87,7 +91,7 @@ def check_folder(source: Source, *, load: bool = True, base_model: str | None = 
     checked = Checked(folder=source.folder, kind="adapter" if source.is_adapter else "model", files={})
     _collect(checked)
     _compare_with_manifest(source, checked)
-    _without_places(checked, base_model)
+    _without_places(source, checked, base_model)
     if load:
         checked.notes += _load_adapter(source) if source.is_adapter else _load_model(source)
     _check_texts(checked, token)
@@ -137,7 +141,7 @@ def _compare_with_manifest(source: Source, checked: Checked) -> None:
             )
 
 
-def _without_places(checked: Checked, base_model: str | None) -> None:
+def _without_places(source: Source, checked: Checked, base_model: str | None) -> None:
     """Take folders of this machine out of the config files; an adapter names its base by Hub id, or not at all."""
     for name in [one for one in checked.files if one.endswith(".json") and "/" not in one and "tokenizer.json" not in one]:
         file = checked.files[name]
@@ -145,7 +149,7 @@ def _without_places(checked: Checked, base_model: str | None) -> None:
         changed = dict(data)
         for key in _NAMES_A_PLACE:
             value = data.get(key)
-            if isinstance(value, str) and value and (named := _published_name(value)) != value:
+            if isinstance(value, str) and value and (named := _published_name(value, source)) != value:
                 changed[key] = named
         if name == ADAPTER:
             changed["base_model_name_or_path"] = base_model or changed.get("base_model_name_or_path")
@@ -156,10 +160,8 @@ def _without_places(checked: Checked, base_model: str | None) -> None:
             checked.put(name, as_json(changed).encode())
 
 
-def _published_name(value: str) -> str | None:
-    from automodel.hub.source import origin_of
-
-    origin = origin_of(value)
+def _published_name(value: str, source: Source) -> str | None:
+    origin = origin_of(value, cwd=source.launched_in)
     return origin.name if origin.hub else None
 
 
@@ -250,11 +252,12 @@ def _load_adapter(source: Source) -> list[str]:
     if config.get("task_type") != "CAUSAL_LM" or config.get("peft_type") != "LORA":
         return [f"the adapter was not put on its base model: {config.get('peft_type')} for {config.get('task_type')} is not checked"]
     try:
-        shape = NeMoAutoModelForCausalLM.from_pretrained(named, device="meta", revision=config.get("revision"))
-    except ModelError as error:
+        place = find_base(named, source.run.folder if source.run is not None else None)
+        shape = NeMoAutoModelForCausalLM.from_pretrained(place, device="meta", revision=config.get("revision"))
+    except (ModelError, RunError) as error:
         return [f"the adapter was not put on its base model, which is not here: {error.what}"]
     lora = LoraConfig.from_pretrained(str(source.folder))
-    lora.init_lora_weights = False
+    lora.init_lora_weights, lora.base_model_name_or_path = False, place
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers: nobody here can act on it
         built: Any = get_peft_model(shape, lora)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from automodel.hub.errors import without_secrets
 from automodel.hub.source import CONFIG, Origin, Source, origin_of, read_map
 from automodel.run.files import read_json
+from automodel.run.kept import read_kept
 from automodel.run.show import duration, number
 from automodel.tables import size_text
 
@@ -38,7 +40,9 @@ class Facts:
         license: of the base model, as its own card says; None when that is not known.
         rows: label and text of the table on training.
         data: role, source, split and what was counted, of each data set.
+        step: of the checkpoint; `best` says that it is the best by validation loss.
         results: label and text; `samples` are prompt, answer at the first validation, answer at the end.
+        kept: prompt, answer of the base model, answer of this model, as somebody kept them; `kept_how` are the settings in words.
         settings: what the user set, as YAML without places of this machine.
     """
 
@@ -57,19 +61,25 @@ class Facts:
     results: list[tuple[str, str]] = field(default_factory=list)
     validation: dict[str, float] = field(default_factory=dict)
     samples: list[tuple[str, str, str]] = field(default_factory=list)
+    kept: list[tuple[str, str, str]] = field(default_factory=list)
+    kept_how: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     settings: str = ""
     prompt: str = ""
     chat: bool = False
     method: str = ""
     step: int | None = None
+    best: bool = False
 
 
 def gather(source: Source, *, base_model: str | None = None) -> Facts:
-    """Return the facts of a source; `base_model` is the Hub id to name in place of what the files say."""
+    """Return the facts of a source; `base_model` is the Hub id to name in place of what the files say.
+
+    Those of an exported model are what its record kept of its run.
+    """
     config = source.config()
-    recipe = _recipe(source)
-    task = _task(recipe)
+    recipe, record = _recipe(source), source.origin()
+    task = str((record.get("facts") or {}).get("task") or _task(recipe))
     classes = [str(name) for name in config.get("architectures") or []]
     facts = Facts(
         title=source.name,
@@ -81,7 +91,11 @@ def gather(source: Source, *, base_model: str | None = None) -> Facts:
         config=config,
         chat=_has_chat_template(source.folder),
         step=source.checkpoint.step if source.checkpoint else None,
+        best=source.checkpoint is not None and source.checkpoint.best,
     )
+    if record:
+        recall(facts, record, base_model)
+        return facts
     facts.base = _base(source, config, recipe, base_model)
     if facts.base is not None:
         facts.license = license_of(facts.base)
@@ -93,6 +107,42 @@ def gather(source: Source, *, base_model: str | None = None) -> Facts:
     if source.run is not None:
         _from_run(facts, source, recipe)
     return facts
+
+
+# What a record keeps of the facts; all else is read from the exported folder itself.
+KEPT_FACTS = ("title", "task", "method", "step", "best", "license", "prompt", "settings", "kept_how", "validation", "versions")
+KEPT_ROWS = ("rows", "data", "results", "samples", "kept")
+
+
+def recorded(facts: Facts) -> dict[str, Any]:
+    """Return facts as plain values for the record of an export: what a card says of the run, without places of this machine."""
+    origins = {"base": _plain(facts.base) if facts.base else None, "datasets": [_plain(one) for one in facts.datasets]}
+    kept: dict[str, Any] = _clean({name: getattr(facts, name) for name in (*KEPT_FACTS, *KEPT_ROWS)})
+    return {**kept, **origins}
+
+
+def _plain(origin: Origin) -> dict[str, Any]:
+    return {"name": origin.name, "hub": origin.hub, "revision": origin.revision}
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _clean(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(inner) for inner in value]
+    return without_secrets(text_without_places(value)) if isinstance(value, str) else value
+
+
+def recall(facts: Facts, record: Mapping[str, Any], base_model: str | None) -> None:
+    """Fill in the facts that the record of an export kept; `base_model` goes before the base that it names."""
+    kept = record.get("facts") or {}
+    for name in KEPT_FACTS:
+        setattr(facts, name, kept.get(name, getattr(facts, name)))
+    for name in KEPT_ROWS:
+        setattr(facts, name, [tuple(row) for row in kept.get(name) or ()])
+    facts.datasets = [Origin(**one) for one in kept.get("datasets") or ()]
+    facts.base = Origin(base_model, True) if base_model else Origin(**kept["base"]) if kept.get("base") else None
+    facts.license = facts.license or (license_of(facts.base) if facts.base else None)
 
 
 def _task(recipe: Mapping[str, Any]) -> str:
@@ -111,17 +161,12 @@ def _recipe(source: Source) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _started_in(source: Source) -> str | None:
-    """Return the folder that relative paths of the recipe count from."""
-    return (source.run.folder.record().get("launch") or {}).get("cwd") if source.run is not None else None
-
-
 def _base(source: Source, config: Mapping[str, Any], recipe: Mapping[str, Any], given: str | None) -> Origin | None:
     section = recipe.get("model") or {}
     named, revision = section.get("pretrained_model_name_or_path"), section.get("revision")
     if not named and source.is_adapter:
         named, revision = config.get("base_model_name_or_path"), config.get("revision")
-    known = origin_of(str(named), revision=revision, cwd=_started_in(source)) if named else None
+    known = origin_of(str(named), revision=revision, cwd=source.launched_in) if named else None
     return Origin(given, True, None, known.path if known else None) if given else known
 
 
@@ -176,6 +221,17 @@ def _from_run(facts: Facts, source: Source, recipe: Mapping[str, Any]) -> None:
     own = [str(text) for text in (recipe.get("samples") or {}).get("prompts") or []]
     facts.prompt = own[0] if own else ""
     facts.samples = _samples(events, own, facts.step)
+    _take_kept(facts, source, events, own)
+
+
+def _take_kept(facts: Facts, source: Source, events: list[dict[str, Any]], own: list[str]) -> None:
+    """Take answers that were kept, if it was this checkpoint that gave them, and without prompts that are rows of a data set."""
+    kept = read_kept(source.run.path) if source.run is not None else None
+    if kept is None or source.checkpoint is None or kept.checkpoint != source.checkpoint.path.name:
+        return
+    rows = {str(event.get("prompt")).strip() for event in events if event.get("kind") == "sample"} - {text.strip() for text in own}
+    answered = [one for one in kept.results if one.prompt.strip() not in rows and one.tuned.state == "done"]
+    facts.kept, facts.kept_how = [(one.prompt, one.base.shown, one.tuned.shown) for one in answered], kept.how
 
 
 def _data(facts: Facts, source: Source, recipe: Mapping[str, Any], events: list[dict[str, Any]]) -> None:
@@ -184,7 +240,7 @@ def _data(facts: Facts, source: Source, recipe: Mapping[str, Any], events: list[
     for role, section in sets.items():
         named = section.get("path_or_dataset")
         parts = [named] if isinstance(named, str) else list(named or [])
-        origins = [origin_of(str(part), revision=section.get("revision"), cwd=_started_in(source), data=True) for part in parts]
+        origins = [origin_of(str(part), revision=section.get("revision"), cwd=source.launched_in, data=True) for part in parts]
         facts.datasets += [one for one in origins if one.hub and one not in facts.datasets]
         kind = "made-up rows" if section.get("name") == "mock" else str(section.get("_target_", "")).rpartition(".")[2] or "own code"
         shown = ", ".join(_link(one) for one in origins)

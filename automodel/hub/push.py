@@ -212,8 +212,8 @@ def _name(source: Source) -> str | None:
 
 
 def _message(source: Source) -> str:
-    step = f", step {source.checkpoint.step}" if source.checkpoint is not None else ""
-    return f"Upload {'adapter' if source.is_adapter else 'model'}{step}"
+    step = source.checkpoint.step if source.checkpoint is not None else source.origin().get("step")
+    return f"Upload {'adapter' if source.is_adapter else 'model'}{f', step {step}' if step is not None else ''}"
 
 
 def _open(target: _Target) -> tuple[bool, bool]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from automodel.errors import RunError
-from automodel.run import Checkpoint, Run, attach
+from automodel.run import Checkpoint, Run, attach, run_around
+from automodel.run.launched import launched_in, may_be_id, places_of
+from automodel.run.location import ORIGIN
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 RECORD = "run.json"
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<revision>[0-9a-f]{40})")
 _SHORT_SNAPSHOT = re.compile(r"models--(?P<name>[^/]+)/snapshots/(?P<revision>[0-9a-f]{40})")
-HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 DATA_FILE = (".json", ".jsonl", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst")
 
 
@@ -39,6 +40,15 @@ class Source:
             return self.folder.name
         record = self.run.folder.record()
         return str(record.get("name") or self.run.path.name)
+
+    @property
+    def launched_in(self) -> Path | None:
+        """Return the folder that relative paths of the recipe count from, where it is known."""
+        return launched_in(self.run.folder if self.run is not None else None)
+
+    def origin(self) -> dict[str, Any]:
+        """Return the record that an export left beside the model, where no run is known; see `automodel.hub.record`."""
+        return read_map(self.folder / ORIGIN) if self.run is None else {}
 
     def config(self) -> dict[str, Any]:
         """Return the folder's config.json or adapter_config.json as it stands."""
@@ -93,13 +103,13 @@ def _of_run(run: Run, wanted: str | None) -> Source:
 
 
 def _of_folder(folder: Path) -> Source:
-    """Find the run above a model folder: RUN/checkpoints/epoch_E_step_S/model."""
-    for above in folder.parents:
-        if (above / RECORD).is_file():
-            run = Run(above)
-            point = next((one for one in run.checkpoints if one.model.resolve() == folder), None)
-            return Source(folder=folder, run=run if point else None, checkpoint=point)
-    return Source(folder=folder)
+    """Find the run that saved a model folder: RUN/checkpoints/epoch_E_step_S/model."""
+    above = run_around(folder)
+    if above is None:
+        return Source(folder=folder)
+    run = Run(above.path)
+    point = next((one for one in run.checkpoints if one.model.resolve() == folder), None)
+    return Source(folder=folder, run=run if point else None, checkpoint=point)
 
 
 @dataclass(frozen=True)
@@ -118,11 +128,9 @@ def origin_of(value: str, *, revision: str | None = None, cwd: str | Path | None
         if match := pattern.search(value):
             parts = match.groupdict()
             return Origin(f"{parts['owner']}/{parts['name']}" if "owner" in parts else parts["name"], True, parts["revision"], Path(value))
-    path = Path(value).expanduser()
-    here = path if path.is_absolute() else Path(cwd or ".") / path
-    written_as_path = path.is_absolute() or value.startswith((".", "~")) or "\\" in value
-    if written_as_path or here.exists() or not HUB_ID.fullmatch(value) or (data and value.lower().endswith(DATA_FILE)):
-        return Origin(path.name or value, False, None, here if here.exists() else None)
+    here = next((place for place in places_of(value, launched=cwd) if place.exists()), None)
+    if here is not None or not may_be_id(value) or (data and value.lower().endswith(DATA_FILE)):
+        return Origin(Path(value).name or value, False, None, here)
     return Origin(value, True, revision)
 
 

@@ -16,6 +16,7 @@ from automodel.launch.request import RecipeLike, Request, as_request
 from automodel.launch.supervisor import WORKER
 from automodel.launch.worker import Body, heartbeats, run_in_process
 from automodel.run.folder import RunFolder
+from automodel.run.launched import launched_in
 from automodel.run.location import runs_root
 from automodel.run.process import ProcessIdentity, identify, is_alive
 from automodel.run.reader import Run, attach
@@ -173,8 +174,10 @@ def _supervise(folder: RunFolder, *, worker: str, resume: bool) -> Run:
 
 def _working_folder(folder: RunFolder) -> str:
     """Return the folder the job was first started in, while it exists: relative paths in its recipe count from there."""
-    first = str(folder.record().get("launch", {}).get("cwd") or "")
-    return first if first and os.path.isdir(first) else os.getcwd()
+    first = launched_in(folder)
+    if first is not None and not first.is_dir():
+        folder.event("fallback", text=f"{first}, where the run was launched, is gone: relative paths of its recipe count from {os.getcwd()}")
+    return str(first) if first is not None and first.is_dir() else os.getcwd()
 
 
 def _settle_unborn(folder: RunFolder) -> None:

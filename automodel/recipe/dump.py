@@ -16,9 +16,10 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from automodel.recipe.inherit import beyond_train, takes_callable
 from automodel.recipe.interpolate import PLACEHOLDER, escape
 from automodel.recipe.problems import is_secret, section_of
-from automodel.recipe.sections import COMMANDS, RecipeFields, Section, TargetSection, beside_target
+from automodel.recipe.sections import COMMANDS, DatasetSection, RecipeFields, Section, TargetSection, beside_target
 from automodel.recipe.tree import flow
 
 WIDTH = 150
@@ -53,7 +54,8 @@ def plain_values(recipe: RecipeFields, *, only_set: bool) -> dict[str, Any]:
         value = getattr(recipe, name)
         if name == "validation_datasets":
             for key, section in value.items():
-                values["validation_dataset" if key == "validation" else f"validation_dataset_{key}"] = _section(section, only_set=only_set)
+                file_key = "validation_dataset" if key == "validation" else f"validation_dataset_{key}"
+                values[file_key] = _validation(section, recipe.dataset, only_set=only_set)
         elif isinstance(value, BaseModel):
             optional = type(recipe).model_fields[name].default is None
             inner = _section(value, only_set=only_set)
@@ -83,11 +85,19 @@ def _section(section: BaseModel, *, only_set: bool) -> dict[str, Any]:
     return values
 
 
+def _validation(section: DatasetSection, train: DatasetSection, *, only_set: bool) -> dict[str, Any]:
+    """Write a validation set; what it inherits from the training set is nothing that was set."""
+    if only_set and takes_callable(section):
+        return {name: _plain(value) for name, value in beyond_train(section, train).items()}
+    return _section(section, only_set=only_set)
+
+
 def _own_target(section: TargetSection) -> dict[str, Any]:
     """Write a callable of the user's own: its arguments beside it as NeMo does, unless that would read back otherwise."""
     fields = {name: _plain(getattr(section, name)) for name in type(section).model_fields if name in section.model_fields_set}
     kwargs = fields.pop("kwargs", {})
-    head = {"_target_": fields.pop("target")}
+    head = {"_target_": section.target}
+    fields.pop("target", None)
     known = beside_target(type(section))
     if set(fields) - known or {"_target_", *type(section).model_fields} & set(kwargs):
         return {**head, **fields, "kwargs": kwargs}
@@ -169,6 +179,9 @@ def python_values(recipe: RecipeFields) -> dict[str, Any]:
         if value is None or (value == {} and type(recipe).model_fields[name].default is not None):
             continue
         values[name] = value
+    for name, section in recipe.validation_datasets.items():
+        if takes_callable(section):
+            values["validation_datasets"][name] = beyond_train(section, recipe.dataset)
     return values
 
 

@@ -29,11 +29,43 @@ def inherit(section: Any, train: Any) -> Any:
         return section
     if any(_given(section, key) for key in ("path_or_dataset", "target", "_target_")) or section.get("name", train.get("name")) != train.get("name"):
         return section
-    own = {key: value for key, value in section.items() if value is not None}
+    own = {key: value for key, value in section.items() if _given(section, key)}
     target = train.get("target") or train.get("_target_")
     if target:
         own["kwargs"] = {**train.get("kwargs", {}), **own.get("kwargs", {})}
     return {**{key: value for key, value in train.items() if key not in _OWN}, **own}
+
+
+def inherited(data: dict[str, Any], filled: dict[str, Any]) -> dict[str, set[str]]:
+    """Return the fields of each validation set that `fill_in` took from the training set: nobody wrote them, so nothing writes them out.
+
+    Of a set that takes the callable of the training set it is the callable alone: to a callable, what is set is what it is called with.
+    """
+    written = _validation(dict(data)) or {}
+    found = {}
+    for name, section in (filled.get("validation_datasets") or {}).items():
+        own = _plain(written.get(name))
+        if isinstance(section, dict) and isinstance(own, dict):
+            fields = {_field(key) for key in section} - {_field(key) for key in own if _given(own, key)}
+            found[name] = {"target"} if "target" in fields else fields
+    return found
+
+
+def beyond_train(section: DatasetSection, train: DatasetSection) -> dict[str, Any]:
+    """Return what a validation set that takes the callable of the training set says beyond that set."""
+    fields = {name: getattr(section, name) for name in type(section).model_fields if name in section.model_fields_set}
+    found = {name: value for name, value in fields.items() if name in _OWN or value != getattr(train, name)}
+    kwargs = {key: value for key, value in section.kwargs.items() if key not in train.kwargs or train.kwargs[key] != value}
+    return {**{name: value for name, value in found.items() if name != "kwargs"}, **({"kwargs": kwargs} if kwargs else {})}
+
+
+def takes_callable(section: DatasetSection) -> bool:
+    """Say whether a validation set has the callable of the training set."""
+    return section.target is not None and "target" not in section.model_fields_set
+
+
+def _field(key: str) -> str:
+    return "target" if key == "_target_" else key
 
 
 def _given(section: dict[str, Any], key: str) -> bool:

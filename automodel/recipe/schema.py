@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import ModelWrapValidatorHandler, ValidationError, model_validator
 from typing_extensions import Self
 
 from automodel.errors import RecipeError
 from automodel.recipe import dump
 from automodel.recipe.checks import combinations
-from automodel.recipe.inherit import fill_in
+from automodel.recipe.inherit import fill_in, inherited
 from automodel.recipe.problems import from_pydantic, problems_error
 from automodel.recipe.read import build, read_file, read_tree
 from automodel.recipe.sections import (
@@ -102,10 +102,16 @@ class Recipe(RecipeFields):
         except ValidationError as error:
             raise problems_error(from_pydantic(error, type(self)), source="recipe") from error
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _fill_in(cls, data: Any) -> Any:
-        return fill_in(data) if isinstance(data, dict) else data
+    def _fill_in(cls, data: Any, build_it: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(data, dict):
+            return build_it(data)
+        filled = fill_in(data)
+        made = build_it(filled)
+        for name, fields in inherited(data, filled).items():
+            made.validation_datasets[name].model_fields_set.difference_update(fields)
+        return made
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

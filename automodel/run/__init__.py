@@ -6,6 +6,7 @@ from automodel.run.compare import Comparison, compare
 from automodel.run.environment import environment
 from automodel.run.explain import Explanation, explain_text
 from automodel.run.folder import Requests, RunFolder
+from automodel.run.launched import find_base, launched_in, run_around
 from automodel.run.location import runs_root
 from automodel.run.reader import Checkpoint, Run, attach, runs
 from automodel.run.remedy import Remedy
@@ -31,7 +32,10 @@ __all__ = [
     "compare",
     "environment",
     "explain_text",
+    "find_base",
+    "launched_in",
     "make_reporter",
+    "run_around",
     "runs",
     "runs_root",
 ]

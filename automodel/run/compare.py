@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,22 @@ _MISSING = "-"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table with a column for each run: settings that differ first, then the outcome."""
+    """A table with a column for each run: settings that differ first, then the outcome; `figure()` draws their curves."""
 
     names: tuple[str, ...]
     settings: dict[str, tuple[str, ...]]
     outcome: dict[str, tuple[str, ...]]
+    runs: tuple[Run, ...] = field(default=(), repr=False)
+
+    def figure(self, column: str = "loss") -> Any:
+        """Return a plotly figure of one column of the metrics of all runs; a run has the same colour in every figure.
+
+        Raises:
+            RequestError: plotly is not installed, or no run has the column.
+        """
+        from automodel.run.report_figure import figure
+
+        return figure(*self.runs, column=column)
 
     def __str__(self) -> str:
         table = [("", self.names), *self.settings.items(), *self.outcome.items()]
@@ -52,7 +63,7 @@ def compare(*runs: Run | str | Path, root: Path | str | None = None) -> Comparis
     keys = dict.fromkeys(key for one in flat for key in one)
     settings = {key: tuple(one.get(key, _MISSING) for one in flat) for key in keys}
     different = {key: cells for key, cells in settings.items() if len(set(cells)) > 1}
-    return Comparison(tuple(run.path.name for run in chosen), different, _outcomes(chosen))
+    return Comparison(tuple(run.path.name for run in chosen), different, _outcomes(chosen), tuple(chosen))
 
 
 def _outcomes(chosen: list[Run]) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT_VARIABLE = "AUTOMODEL_RUNS"
 RECORD = "run.json"
+# Lies beside an exported model and says which run it comes from.
+ORIGIN = "automodel.json"
 
 
 def runs_root(root: Path | str | None = None) -> Path:

@@ -255,7 +255,11 @@ class Run:
         return write_report(self, path, interactive=interactive)
 
     def figure(self, column: str = "loss") -> Any:
-        """Return a plotly figure of one column of the metrics; raises RequestError where plotly is not installed."""
+        """Return a plotly figure of one column of the metrics: training and validation, the best starred, gaps and restarts as they were.
+
+        Raises:
+            RequestError: plotly is not installed, or the run has no such column.
+        """
         from automodel.run.report_figure import figure
 
         return figure(self, column=column)

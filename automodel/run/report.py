@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from automodel.run import report_page as html
 from automodel.run.files import read_json, tail_text, write_text
+from automodel.run.kept import read_kept
 from automodel.run.report_chart import Line, chart
-from automodel.run.report_series import Series, in_words, picked, plain, series, smoothed
+from automodel.run.report_series import Series, in_words, picked, plain, restarts, series, smoothed
 from automodel.run.show import duration, elapsed, number, progress
 from automodel.tables import size_text
 
@@ -60,6 +61,7 @@ def report_text(run: Run, *, interactive: bool = False) -> str:
         _outcome(run, rows),
         charts,
         _samples(events),
+        _kept(run),
         _recipe(run),
         _checkpoints(run),
         _events(events),
@@ -120,28 +122,28 @@ def _charts(rows: list[dict[str, Any]], events: list[dict[str, Any]]) -> str:
     train = [row for row in rows if row.get("split") == "train"]
     if not rows:
         return html.heading("Curves") + "<p class='soft'>No step was finished, so there is nothing to draw.</p>"
-    restarts = [float(event["step"]) for event in events if event.get("kind") == "resumed" and event.get("step")]
-    parts = [html.heading("Curves"), _loss(rows, train, restarts), "<div class='many'>"]
+    stops = restarts(events)
+    parts = [html.heading("Curves"), _loss(rows, train, stops), "<div class='many'>"]
     for key, title, scale in SMALL:
         curve = series(train, key, name=title, scale=scale)
         if len(curve.known) > 1:
             told = in_words(curve, title)
-            drawn = chart([Line(curve, "main")], title=title, description=told, identity=key, width=380, height=190, restarts=restarts)
+            drawn = chart([Line(curve, "main")], title=title, description=told, identity=key, width=380, height=190, restarts=stops)
             parts.append(f"<figure><h3>{escape(title)}</h3>{drawn}<figcaption>{escape(told)}</figcaption>{_twin([curve])}</figure>")
     return "\n".join([*parts, "</div>"])
 
 
-def _loss(rows: list[dict[str, Any]], train: list[dict[str, Any]], restarts: list[float]) -> str:
+def _loss(rows: list[dict[str, Any]], train: list[dict[str, Any]], stops: list[float]) -> str:
     raw = series(train, "loss", name="training loss")
     soft = smoothed(raw)
     checks = [series([row for row in rows if row.get("split") == split], "loss", name=f"{split} loss") for split in _splits(rows)]
     best = checks[0].lowest if checks else None
     told = " ".join(in_words(curve, curve.name) for curve in (raw, *checks))
     lines = [Line(raw, "raw"), Line(soft, "main"), *(Line(curve, "check", marks=True) for curve in checks)]
-    drawn = chart(lines, title="loss", description=told, identity="loss", star=best, restarts=restarts)
+    drawn = chart(lines, title="loss", description=told, identity="loss", star=best, restarts=stops)
     keys = [_key("raw", "training, each step"), _key("main", "training, smoothed (0.6)")]
     keys += [_key("check", curve.name.removesuffix(" loss") + " (diamonds)") for curve in checks] + (["<span>★ best</span>"] if best else [])
-    keys += ["<span>┊ went on after a stop</span>"] if restarts else []
+    keys += ["<span>┊ went on after a stop</span>"] if stops else []
     head = f"<h3>loss</h3><p class='key soft'>{''.join(keys)}</p>"
     return f"<figure>{head}{drawn}<figcaption>{escape(told)}</figcaption>{_twin([raw, *checks])}</figure>"
 
@@ -190,6 +192,16 @@ def _samples(events: list[dict[str, Any]]) -> str:
 def _ends(found: dict[str, list[dict[str, Any]]]) -> tuple[Any, Any]:
     steps = [event.get("step", 0) for answers in found.values() for event in answers]
     return min(steps), max(steps)
+
+
+def _kept(run: Run) -> str:
+    kept = read_kept(run.path)
+    if kept is None or not kept.results:
+        return ""
+    when = f" Kept {time.strftime('%Y-%m-%d %H:%M', time.localtime(kept.time))}." if kept.time else ""
+    said = f"Same prompts, same settings: {kept.how}. Tuned model: {kept.checkpoint}.{when}"
+    rows = [(one.prompt, one.base.shown, one.tuned.shown, {True: "same", False: "different", None: "-"}[one.same]) for one in kept.results]
+    return html.heading("Base model and tuned model") + f"<p>{escape(said)}</p>" + html.table(("prompt", "base model", "tuned model", ""), rows)
 
 
 def _recipe(run: Run) -> str:

@@ -41,6 +41,11 @@ def series(rows: Iterable[Mapping[str, Any]], key: str, *, name: str = "", scale
     return Series(name or key, tuple(sorted(found.items(), key=lambda point: point[0])))
 
 
+def restarts(events: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Return the steps after which a run went on after a stop."""
+    return [float(event["step"]) for event in events if event.get("kind") == "resumed" and event.get("step")]
+
+
 def smoothed(curve: Series, weight: float = SMOOTHING) -> Series:
     """Return the exponential mean of a curve, corrected for its start; after a gap it starts anew.
 

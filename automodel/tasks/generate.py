@@ -12,7 +12,7 @@ from automodel.errors import RequestError
 from automodel.tables import facts_html
 
 if TYPE_CHECKING:
-    from automodel.run import Run
+    from automodel.run import Run, RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,87 @@ class Answer:
         return facts_html("Answer", [("prompt", self.prompt), ("answer", self.text), ("model", model), ("", speed)])
 
 
+class Generator:
+    """A model that stays loaded between prompts: call it with each; its memory is free again when the `with` block ends.
+
+    Attributes:
+        model: folder (or id) of the weights or of the adapter.
+        base: base model of an adapter.
+    """
+
+    def __init__(self, found: Found) -> None:
+        self.model, self.base = found.folder, found.base
+        self._parts: tuple[Any, Any] | None = _load(found)
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 128,
+        chat: bool | None = None,
+        sample: bool = False,
+        temperature: float = 1.0,
+        seed: int = 0,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Let the model continue a prompt, as `generate` does: an answer does not depend on what was asked before.
+
+        Raises:
+            RequestError: the generator is closed, or the tokenizer has no chat template and `chat` asks for it.
+        """
+        _check_length(max_new_tokens)
+        if self._parts is None:
+            raise RequestError("The generator is closed.", found="a call after `with`", expected="a call inside it", fix="load it again")
+        model, tokenizer = self._parts
+        rendered, ids = _prompt_ids(tokenizer, prompt, chat)
+        began = time.perf_counter()
+        new = _continue(model, tokenizer, ids, on_text, max_new_tokens=max_new_tokens, sample=sample, temperature=temperature, seed=seed)
+        return Answer(
+            prompt=prompt,
+            rendered=rendered,
+            text=str(tokenizer.decode(new, skip_special_tokens=True)),
+            tokens=len(new),
+            seconds=time.perf_counter() - began,
+            model=self.model,
+            base=self.base,
+            finished=len(new) < max_new_tokens or new[-1] in _ends(model),
+        )
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the model and give its memory back."""
+        import gc
+
+        import torch
+
+        self._parts = None
+        gc.collect()  # a model with adapters holds itself in circles
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def __repr__(self) -> str:
+        return f"Generator({self.model!r}{f', base={self.base!r}' if self.base else ''}{'' if self._parts else ', closed'})"
+
+
+def load_generator(source: Run | str | Path, *, base: bool = False, runs_root: Path | str | None = None) -> Generator:
+    """Load a model to ask it several prompts: `with load_generator(run) as ask: ask("Who?")`.
+
+    Args:
+        source: a run (its best, else its latest checkpoint), a checkpoint or model folder, or an adapter folder.
+        base: ask the base model of the adapter, or the model that the run started from, instead.
+        runs_root: where runs named by id lie.
+
+    Raises:
+        RequestError: there is no such model, or no base model is known.
+    """
+    return Generator(find_model(source, base=base, runs_root=runs_root))
+
+
 def generate(
     source: Run | str | Path,
     prompt: str,
@@ -61,7 +142,7 @@ def generate(
     on_text: Callable[[str], None] | None = None,
     runs_root: Path | str | None = None,
 ) -> Answer:
-    """Let a model continue a prompt, greedily unless `sample` is set.
+    """Let a model continue a prompt, greedily unless `sample` is set; `load_generator` keeps the model for the next prompt.
 
     Args:
         source: a run (its best, else its latest checkpoint), a checkpoint or model folder, or an adapter folder.
@@ -78,78 +159,76 @@ def generate(
     Raises:
         RequestError: there is no such model, or no base model is known.
     """
+    _check_length(max_new_tokens)  # before a model is loaded for nothing
+    with load_generator(source, base=base, runs_root=runs_root) as ask:
+        return ask(prompt, max_new_tokens=max_new_tokens, chat=chat, sample=sample, temperature=temperature, seed=seed, on_text=on_text)
+
+
+def _check_length(max_new_tokens: int) -> None:
     if max_new_tokens < 1:
         raise RequestError("An answer needs at least one token.", found=f"max_new_tokens {max_new_tokens}", expected="1 or more")
-    folder, origin = find_model(source, base=base, runs_root=runs_root)
-    model, tokenizer = _load(folder, origin)
-    rendered, ids = _prompt_ids(tokenizer, prompt, chat)
-    began = time.perf_counter()
-    new = _continue(model, tokenizer, ids, on_text, max_new_tokens=max_new_tokens, sample=sample, temperature=temperature, seed=seed)
-    return Answer(
-        prompt=prompt,
-        rendered=rendered,
-        text=str(tokenizer.decode(new, skip_special_tokens=True)),
-        tokens=len(new),
-        seconds=time.perf_counter() - began,
-        model=str(folder),
-        base=origin,
-        finished=len(new) < max_new_tokens or new[-1] in _ends(model),
-    )
 
 
-def find_model(source: Run | str | Path, *, base: bool = False, runs_root: Path | str | None = None) -> tuple[str, str | None]:
-    """Return the folder (or id) of the weights and, for an adapter, its base model.
+@dataclass(frozen=True)
+class Found:
+    """A model to ask: `folder` (or id) of the weights or the adapter, `base` of an adapter, and the run that it comes from."""
+
+    folder: str
+    base: str | None
+    run: RunFolder | None
+
+
+def find_model(source: Run | str | Path, *, base: bool = False, runs_root: Path | str | None = None) -> Found:
+    """Return where the weights lie and, for an adapter, its base model.
 
     Raises:
-        RequestError: there is no such run or folder, or no base model is known.
+        RequestError: there is no such run or folder, or no base model is known, or it is not where it was.
     """
     from automodel.checkpoint import base_of, model_folder
-    from automodel.run import Run, attach
+    from automodel.run import Run, attach, run_around
 
     path = source.path if isinstance(source, Run) else Path(source).expanduser()
     if not path.is_dir():
         path = attach(str(source), runs_root).path
     folder = model_folder(path)
     origin = base_of(folder) if (folder / "adapter_config.json").is_file() else None
+    run = run_around(path) or run_around(folder)
     if not base:
-        return str(folder), origin
-    start = origin or _start_of_run(folder)
+        return Found(str(folder), origin, run)
+    start = origin or _start_of(run)
     if start is None:
         fix = "name the base model's folder in place of this one"
         raise RequestError("The base model is not known.", found=str(folder), expected="a run, or an adapter folder", fix=fix)
-    return start, None
+    return Found(start, None, run)
 
 
-def _start_of_run(folder: Path) -> str | None:
-    """Return the model that the run around a checkpoint started from."""
+def _start_of(run: RunFolder | None) -> str | None:
+    """Return the model that a run started from; None after random weights."""
     from automodel.recipe import Recipe
-    from automodel.run import RunFolder
+    from automodel.run import find_base
 
-    for place in folder.parents:
-        if (place / "recipe.yaml").is_file() and (place / "run.json").is_file():
-            allowed = RunFolder(place).record().get("launch", {}).get("allow_targets", ())
-            recipe = Recipe.from_yaml(place / "recipe.yaml", allow_targets=allowed)
-            return recipe.model.pretrained_model_name_or_path
-    return None
+    if run is None or not run.recipe_path.is_file():
+        return None
+    allowed = run.record().get("launch", {}).get("allow_targets", ())
+    named = Recipe.from_yaml(run.recipe_path, allow_targets=allowed).model.pretrained_model_name_or_path
+    return None if named is None else find_base(named, run)
 
 
-def _load(folder: str, origin: str | None) -> tuple[Any, Any]:
+def _load(found: Found) -> tuple[Any, Any]:
     import torch
 
-    from automodel.auto import NeMoAutoModelForCausalLM, NeMoAutoTokenizer
+    from automodel.auto import NeMoAutoTokenizer
+    from automodel.checkpoint import load_model
     from automodel.checkpoint.save import quiet_bars
-    from automodel.peft import load_adapter
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # A CPU computes float32 exactly and, without bfloat16 instructions, faster as well.
     dtype = "auto" if device == "cuda" else torch.float32
     with quiet_bars():
-        model: Any = NeMoAutoModelForCausalLM.from_pretrained(origin or folder, dtype=dtype, device=device)
-    if origin is not None:
-        model = load_adapter(model, Path(folder), trainable=False)
-    own = Path(folder) / "tokenizer_config.json"
-    tokenizer = NeMoAutoTokenizer.from_pretrained(origin if origin is not None and not own.is_file() else folder)
-    return model.eval(), tokenizer
+        model = load_model(found.folder, base=found.base, run=found.run, dtype=dtype, device=device)
+    own = Path(found.folder) / "tokenizer_config.json"
+    tokenizer = NeMoAutoTokenizer.from_pretrained(found.base if found.base is not None and not own.is_file() else found.folder)
+    return model, tokenizer
 
 
 def _prompt_ids(tokenizer: Any, prompt: str, chat: bool | None) -> tuple[str, list[int]]:

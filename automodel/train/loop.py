@@ -163,6 +163,7 @@ def save(job: Job, *, best: bool) -> None:
         job.folder.checkpoints_dir,
         name,
         snapshot,
+        run=job.folder.path,
         best=job.progress.best_checkpoint,
         keep=job.recipe.checkpoint.max_recent_checkpoints,
     )

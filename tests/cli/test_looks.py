@@ -79,6 +79,18 @@ def test_generate_streams_to_stdout(tiny_model_dir: Path, capsys: Any) -> None:
     assert run(capsys, "generate", "no-such-run", "-p", "x")[0] == 2
 
 
+def test_generate_takes_several_prompts(tiny_model_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "prompts.txt").write_text("When?\n\nWhere?\n")
+    words = ("generate", str(tiny_model_dir), "-p", "Who?", "--prompts", str(tmp_path / "prompts.txt"), "--max-new-tokens", "2")
+    code, out, err = run(capsys, *words)
+    assert (code, out.count("\n")) == (0, 3)
+    assert [line for line in err.splitlines() if line.startswith(">")] == ["> Who?", "> When?", "> Where?"]
+    assert [one["prompt"] for one in json.loads(run(capsys, *words, "--json")[1])] == ["Who?", "When?", "Where?"]
+    code, _, err = run(capsys, "generate", str(tiny_model_dir))
+    assert code == 2
+    assert "--prompts FILE" in err
+
+
 def test_lab_starts_jupyter_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
     import importlib.util
     import os

@@ -11,3 +11,6 @@ automodel.finetunes("recipe.yaml")  # type: ignore[attr-defined]  # no such name
 run: automodel.Run = automodel.attach("latest")
 recipe: automodel.Recipe = automodel.load_recipe("recipe.yaml").recipe
 automodel.launch(recipe, nproc_per_node="all")  # type: ignore[arg-type]  # a number, or "auto"
+with automodel.load_generator(run) as ask:
+    answer: str = ask("Who?").text
+    ask("Who?", nonsense=1)  # type: ignore[call-arg]  # no such argument

@@ -51,6 +51,7 @@ SAME_FLOOR = {
     ("archs", "nn"): "an architecture names the block kinds that it uses",
     ("registry", "archs"): "the registry finds the architectures",
     ("registry", "nn"): "the registry builds what it finds",
+    ("checkpoint", "hub"): "an export keeps the facts that its card will need",
     ("parallel", "mesh"): "placements are given on the axes of a mesh",
     ("auto", "peft"): "`peft_config` of `from_pretrained` puts adapters on the model it builds",
     ("data", "auto"): "a dataset is read with the tokenizer of a model",

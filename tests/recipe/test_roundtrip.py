@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
-from automodel.recipe import Recipe, load_recipe, recipe_from_dict
+from automodel.recipe import Recipe, as_loaded, load_recipe, recipe_from_dict
+from automodel.recipe.dump import python_values
 
 FILES = Path(__file__).parent / "files"
 # Every kind of text that YAML, a shell or Python could misread.
@@ -107,6 +109,50 @@ def from_python(code: str) -> Recipe:
     found = names["recipe"]
     assert isinstance(found, Recipe)
     return found
+
+
+TRAIN = {"name": "squad", "path_or_dataset": "rows.jsonl", "split": "train[:90%]", "seq_length": 512, "column_mapping": {"question": "q"}}
+OWN = {"_target_": "mypkg.make", "split": "train", "seq_length": 64, "kwargs": {"lr": 1, "size": 2}}
+
+
+@pytest.mark.parametrize(
+    ("train", "given"),
+    [
+        (TRAIN, {"split": "train[90%:]", "seq_length": "none"}),
+        (TRAIN, {}),
+        (TRAIN, {"split": "test", "seq_length": 512, "path_or_dataset": "rows.jsonl"}),
+        (TRAIN, {"limit_dataset_samples": 8, "truncation": False}),
+        (TRAIN, {"name": "mock", "num_samples": 4}),
+        (OWN, {"split": "test"}),
+        (OWN, {"kwargs": {"size": 3}}),
+        (OWN, {"kwargs": {"size": 2}, "seq_length": 32}),
+        (OWN, {"_target_": "mypkg.make", "split": "test"}),
+    ],
+)
+def test_what_a_validation_set_inherits_is_not_written(train: dict[str, Any], given: dict[str, Any]) -> None:
+    recipe = recipe_from_dict({"dataset": train, "validation_dataset": given, "validation_dataset_b": given}, allow_targets=["mypkg"]).recipe
+    wanted = {key: value for key, value in given.items() if value != "none" and (key, value) != ("kwargs", {"size": 2})}
+    short, python = YAML(typ="safe").load(recipe.to_yaml()), python_values(recipe)
+    for name, section in (("validation", "validation_dataset"), ("b", "validation_dataset_b")):
+        assert short[section] == wanted
+        found = {{"target": "_target_"}.get(key, key): value for key, value in python["validation_datasets"][name].items()}
+        assert {key: value for key, value in found.items() if value not in (None, {})} == wanted
+    for again in (
+        from_yaml_text(recipe.to_yaml()),
+        from_yaml_text(recipe.to_yaml(only_set=False)),
+        from_python(recipe.to_python(run=False)),
+        Recipe.from_command(recipe.to_command(), allow_targets=["mypkg"]),
+        recipe_from_dict(recipe.model_dump(mode="json", by_alias=True, exclude_unset=True), allow_targets=["mypkg"]).recipe,
+    ):
+        assert again == recipe
+    assert from_yaml_text(recipe.to_yaml()).to_yaml() == recipe.to_yaml()
+
+
+def test_a_written_recipe_still_follows_its_training_set() -> None:
+    recipe = recipe_from_dict({"dataset": TRAIN, "validation_dataset": {"split": "test"}}).recipe
+    moved = as_loaded(recipe, overrides=["--dataset.path_or_dataset=other.jsonl"]).recipe
+    assert moved.validation_datasets["validation"].path_or_dataset == "other.jsonl"
+    assert "path_or_dataset: rows.jsonl" in recipe.to_yaml(only_set=False).partition("validation_dataset")[2]
 
 
 @pytest.mark.parametrize("name", ["d1.yaml", "d2.yaml", "d3.yaml"])

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import re
 from html.parser import HTMLParser
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from automodel.errors import RequestError
-from automodel.run import Run, RunFolder
+from automodel.run import Run, RunFolder, compare, report_figure
 from automodel.run.report import leave_report, report_text
 from automodel.run.report_chart import Line, chart, short, ticks
-from automodel.run.report_figure import figure
+from automodel.run.report_figure import COLOURS, looks
 from automodel.run.report_series import Series, in_words, picked, reduced, series, smoothed
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -206,18 +205,60 @@ def test_axes_are_round() -> None:
     assert picked(list(range(100)), 5) == [0, 25, 50, 74, 99]
 
 
-def test_the_figure_of_plotly(tmp_path: Path) -> None:
-    run = Run(make(tmp_path).path)
-    if find_spec("plotly") is None:
-        with pytest.raises(RequestError, match="Plotly is not installed"):
-            run.figure()
-        return
-    other = Run(make(tmp_path, steps=5).path)
-    drawn = figure(run, other)
-    names = [trace.name for trace in drawn.data]
-    assert names.count(f"{run.path.name} validation") == 1
-    assert "star" in drawn.data[2].marker.symbol
-    assert None in drawn.data[0].y, "a gap stays a gap"
-    text = run.report(tmp_path / "large.html", interactive=True).read_text(encoding="utf-8")
+def test_the_figure_of_a_run(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    folder.event("resumed", step=20)
+    run = Run(folder.path)
+    drawn = run.figure()
+    assert [trace.name for trace in drawn.data] == ["training", "training, smoothed", "validation"]
+    assert {trace.yaxis for trace in drawn.data} == {None}, "one axis for all"
+    raw, soft, check = drawn.data
+    assert raw.y[6] is None
+    assert soft.y[6] is None
+    assert (raw.connectgaps, soft.connectgaps) == (False, False), "a gap stays a gap"
+    assert [x for x, mark in zip(check.x, check.marker.symbol, strict=True) if mark == "star"] == [20]
+    assert "markers" in check.mode, "colour alone does not tell them apart"
+    assert "markers" not in soft.mode
+    (stop,) = drawn.layout.shapes
+    assert (stop.x0, stop.x1) == (20, 20)
+    assert "went on after a stop" in drawn.layout.annotations[0].text
+    rates = run.figure("lr")
+    assert rates.layout.yaxis.title.text == "lr"
+    with pytest.raises(RequestError, match="No run has this column") as refused:
+        run.figure("los")
+    assert "grad_norm" in refused.value.expected
+
+
+def test_the_figure_of_a_comparison(tmp_path: Path) -> None:
+    runs = [Run(make(tmp_path, steps=5).path) for _ in range(4)]
+    drawn = compare(*runs).figure()
+    soft = [trace for trace in drawn.data if trace.name.endswith("smoothed")]
+    assert [trace.name for trace in soft] == [f"{run.path.name} training, smoothed" for run in runs]
+    assert len({trace.line.dash for trace in soft}) == len(runs), "a dash for each run"
+    alone = [run.figure().data[1].line.color for run in runs]
+    assert [trace.line.color for trace in soft] == alone, "a run has its colour by its id, whatever stands beside it"
+    assert [trace.line.color for trace in compare(*runs[::-1]).figure().data if trace.name.endswith("smoothed")] == alone[::-1]
+
+
+def test_looks_follow_from_the_id() -> None:
+    ids = [f"{number:06x}" for number in range(40)]
+    found = looks(ids)
+    assert {colour for colour, _ in found} == set(COLOURS)
+    assert [colour for colour, _ in looks(ids[::-1])] == [colour for colour, _ in found][::-1]
+    assert len({dash for _, dash in found[:6]}) == 6
+    assert looks(["00000a"])[0][1] == "solid"
+
+
+def test_the_interactive_report_needs_no_network(tmp_path: Path) -> None:
+    text = Run(make(tmp_path).path).report(tmp_path / "large.html", interactive=True).read_text(encoding="utf-8")
     assert not re.search(r"<script[^>]+src=", text)
     assert "script-src 'unsafe-inline'" in text
+
+
+def test_without_plotly_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_figure, "find_spec", lambda name: None)
+    run = Run(make(tmp_path, steps=2).path)
+    for draw in (run.figure, compare(run).figure):
+        with pytest.raises(RequestError, match="Plotly is not installed") as refused:
+            draw()
+        assert "automodel-workbench[notebook]" in refused.value.fix

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from automodel.errors import RequestError
 from automodel.launch import finetune
 from automodel.run import Run
-from automodel.tasks import generate
+from automodel.tasks import generate, load_generator
 from tests.conftest import CHAT_TEMPLATE, make_llama, make_tokenizer
 
 Make = Callable[..., dict[str, Any]]
@@ -82,6 +84,35 @@ def test_how_an_answer_shows(tiny_model_dir: Path) -> None:
         generate(tiny_model_dir, PROMPT, max_new_tokens=8, sample=True, seed=1).text
         == generate(tiny_model_dir, PROMPT, max_new_tokens=8, sample=True, seed=1).text
     )
+
+
+@pytest.mark.both_ends
+def test_a_model_is_loaded_once_for_several_prompts(tuned: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [PROMPT, "When was it built?", PROMPT]
+    drawing: dict[str, Any] = {"max_new_tokens": 8, "sample": True, "temperature": 1.5, "seed": 3}
+    alone = [generate(tuned, prompt, **drawing).text for prompt in prompts]
+    assert len(set(alone)) == 2
+    loads: list[object] = []
+    room = sys.modules["automodel.tasks.generate"]
+    load = room._load
+
+    def counted(found: object) -> object:
+        loads.append(found)
+        return load(found)
+
+    monkeypatch.setattr(room, "_load", counted)
+    with load_generator(tuned) as ask:
+        together = [ask(prompt, **drawing) for prompt in prompts]
+        parts = ask._parts
+        assert parts is not None
+        kept = weakref.ref(parts[0])
+        del parts
+    assert [one.text for one in together] == alone
+    assert len(loads) == 1
+    assert kept() is None, "its memory is free"
+    assert "closed" in repr(ask)
+    with pytest.raises(RequestError, match="closed"):
+        ask(PROMPT)
 
 
 def test_wrong_requests(tiny_model_dir: Path, tmp_path: Path) -> None:

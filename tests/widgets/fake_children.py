@@ -50,7 +50,7 @@ class FakeChild:
     made: ClassVar[list[FakeChild]] = []
     answers: ClassVar[dict[str, list[dict[str, Any]]]] = {}
 
-    def __init__(self, work: Callable[..., None], *args: Any, secrets: tuple[str, ...] = (), cwd: str | None = None) -> None:
+    def __init__(self, work: Callable[..., None], *args: Any, secrets: tuple[str, ...] = ()) -> None:
         self.work, self.args, self.secrets = work.__name__, args, secrets
         self.done, self.cancelled = False, False
         FakeChild.made.append(self)

@@ -77,7 +77,9 @@ def test_kept_answers_are_found_again_and_name_no_place(state: PlaygroundState, 
     monkeypatch.setattr(FakeChild, "answers", {"speak": [answer("base", 0, "same"), answer("tuned", 0, "same")]})
     state.start()
     state.poll()
+    report = state.run.report()
     kept = state.keep()
+    assert "Base model and tuned model" in report.read_text(), "a report that is there shows them at once"
     assert kept.name == "samples.json"
     assert str(state.run.path) not in kept.read_text()
     again = PlaygroundState(state.run)

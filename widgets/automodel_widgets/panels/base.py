@@ -192,3 +192,10 @@ def error_html(error: AutomodelError) -> Html:
         if value:
             rows.append(f"{tag('span', name.capitalize() + ':', class_='am-muted')} {text(value)}")
     return "<br>".join(rows)
+
+
+def problem_html(message: Mapping[str, Any]) -> Html:
+    """Return an error that came from another process: what, found, expected, fix."""
+    rows = [tag("strong", text(message["what"]))]
+    rows += [f"{name.capitalize()}: {text(message[name])}" for name in ("found", "expected", "fix") if message.get(name)]
+    return "<br>".join(rows)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from automodel.run import Run, attach
-from automodel_widgets.panels.base import Panel
+from automodel.run import Run
+from automodel.run.kept import Cell, Result
+from automodel_widgets.panels.base import problem_html
+from automodel_widgets.panels.of_run import RunPanel
 from automodel_widgets.parts.html import Html, Raw, badge, button, choice, code, entry, field, fold, note, region, table, tag, text
-from automodel_widgets.parts.surface import Surface
-from automodel_widgets.state.playground import SIDES, Cell, PlaygroundState, Result, differences
-from automodel_widgets.state.points import with_points
-from automodel_widgets.state.session import RUN, Session
+from automodel_widgets.state.playground import SIDES, PlaygroundState, differences
 
 FORM = {
     "max_new_tokens": ("Longest answer, in tokens", "number", 1, "A token is a word or a part of one."),
@@ -21,60 +20,28 @@ FORM = {
 }
 
 
-class Playground(Panel):
-    """Asks the base model and the tuned one the same prompts, with the same seed, in a process that frees its memory afterwards.
-
-    Args:
-        run: a Run, its id or folder; absent: the newest with a checkpoint.
-        root: where runs are looked for.
-    """
+class Playground(RunPanel[PlaygroundState]):
+    """Asks the base model and the tuned one the same prompts, with the same seed, in a process that frees its memory afterwards."""
 
     name: ClassVar[str] = "playground"
     title: ClassVar[str] = "Playground"
 
-    def __init__(
-        self,
-        run: Run | str | Path | None = None,
-        *,
-        root: str | Path | None = None,
-        session: Session | None = None,
-        surface: Surface | None = None,
-    ) -> None:
-        super().__init__(surface=surface)
-        self.root = root if session is None else session.root
-        self.session = session
-        self.state: PlaygroundState | None = None
-        self._runs: list[Run] = []
-        self._wrong: dict[str, str] = {}
-        self._kept: Path | None = None
-        if session is not None:
-            session.listen(self._heard)
-            run = run or session.run
-        self._find(run if isinstance(run, Run) or run is None else attach(run, root=self.root))
-
-    def _find(self, run: Run | None) -> None:
-        self._runs = with_points(self.root, also=run)
-        self.choose(run or (self._runs[0] if self._runs else None))
-
-    def opened(self) -> None:
-        """Look for new runs and checkpoints when the tab is opened."""
-        if self.state is None or not (self.state.busy or self.state.results):
-            self._find(self.state.run if self.state else None)
-        else:
-            self._runs = with_points(self.root, also=self.state.run)
+    def state_of(self, run: Run) -> PlaygroundState:
+        """Return the state for a run, with the answers that were kept with it."""
+        return PlaygroundState(run)
 
     def choose(self, run: Run | None) -> None:
         """Ask another run's models from now on."""
-        if self.state is not None:
-            self.state.cancel()
-        self.state = PlaygroundState(run) if run is not None else None
-        self._wrong, self._kept = {}, None
+        super().choose(run)
+        self._wrong: dict[str, str] = {}
+        self._kept: Path | None = None
 
-    def tick(self) -> bool:
-        """Show what was written since."""
-        more = self.state is not None and self.state.poll()
-        self.refresh()
-        return more
+    def opened(self) -> None:
+        """Look for new runs and checkpoints when the tab is opened."""
+        if self.state is not None and not (self.state.busy or self.state.results):
+            self._find(self.state.run)
+        else:
+            super().opened()
 
     # What it looks like.
 
@@ -86,13 +53,11 @@ class Playground(Panel):
         """Return what changes."""
         head = tag("h2", self.title) + tag("p", "The base model and the tuned one answer the same prompts, so you see what training changed.")
         if self.state is None:
-            empty = note("No run has a checkpoint yet. Train a model first: a checkpoint is saved at the end of each epoch and of the run.")
-            return {"head": head + empty, "form": "", "bar": "", "results": ""}
+            return {"head": head + self.no_run(), "form": "", "bar": "", "results": ""}
         return {"head": head, "form": self._form(self.state), "bar": self._bar(self.state), "results": self._results(self.state)}
 
     def _form(self, state: PlaygroundState) -> Html:
-        runs = {str(run.path): run.path.name for run in self._runs}
-        pick = field("Run", choice("play-run", self.act("run"), runs, state.run.path), id_="play-run")
+        pick = self.run_field("play-run")
         options = state.options() or {"": "None yet"}
         point = field("Checkpoint of the tuned model", choice("play-point", self.act("point"), options, state.checkpoint), id_="play-point")
         words = tag(
@@ -173,12 +138,6 @@ class Playground(Panel):
 
     # What it does.
 
-    def act_run(self, value: Any, _fields: Mapping[str, str]) -> None:
-        """Choose another run."""
-        run = next((run for run in self._runs if str(run.path) == value), None)
-        if run is not None:
-            self.choose(run)
-
     def act_point(self, value: Any, _fields: Mapping[str, str]) -> None:
         """Choose another checkpoint."""
         if self.state is not None and value in self.state.options():
@@ -208,21 +167,10 @@ class Playground(Panel):
             self.state.start()
             self.watch()
 
-    def act_cancel(self, _value: Any, _fields: Mapping[str, str]) -> None:
-        """End the process."""
-        if self.state is not None:
-            self.state.cancel()
-
     def act_keep(self, _value: Any, _fields: Mapping[str, str]) -> None:
         """Write the answers into the run folder."""
         if self.state is not None:
             self._kept = self.state.keep()
-
-    def close(self) -> None:
-        """End the thread and the process."""
-        super().close()
-        if self.state is not None:
-            self.state.cancel()
 
     def _set(self, name: str, value: Any) -> None:
         from automodel.errors import RequestError
@@ -235,17 +183,6 @@ class Playground(Panel):
             self._wrong[name] = f"{error.what} Give {error.expected}."
         else:
             self._wrong.pop(name, None)
-
-    def _heard(self, what: str) -> None:
-        if what == RUN and self.session is not None and self.session.run is not None and not (self.state and self.state.busy):
-            self._find(self.session.run)
-
-
-def problem_html(message: Mapping[str, Any]) -> Html:
-    """Return an error that came from another process: what, found, expected, fix."""
-    rows = [tag("strong", text(message["what"]))]
-    rows += [f"{name.capitalize()}: {text(message[name])}" for name in ("found", "expected", "fix") if message.get(name)]
-    return "<br>".join(rows)
 
 
 def _answer(cell: Cell, pieces: list[tuple[str, bool]]) -> Html:

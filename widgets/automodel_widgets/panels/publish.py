@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
-from automodel.run import Run, attach
+from automodel.run import Run
 from automodel_widgets.panels import publish_views as views
-from automodel_widgets.panels.base import Panel
-from automodel_widgets.panels.playground import problem_html
+from automodel_widgets.panels.base import problem_html
+from automodel_widgets.panels.of_run import RunPanel
 from automodel_widgets.parts.html import Html, button, check, choice, entry, field, note, region, tag, text
 from automodel_widgets.parts.surface import Surface
-from automodel_widgets.state.points import with_points
 from automodel_widgets.state.publish import FORMS, PublishState
-from automodel_widgets.state.session import RUN, Session
 
 CARD_FORM = {
     "license": ("Licence", "Such as apache-2.0. Left empty, that of the base model is taken, marked for review."),
@@ -24,46 +21,27 @@ CARD_FORM = {
 }
 
 
-class Publish(Panel):
-    """Exports a trained model, writes its card, and pushes it to a Hub.
-
-    Args:
-        run: a Run, its id or folder; absent: the newest with a checkpoint.
-        root: where runs are looked for.
-    """
+class Publish(RunPanel[PublishState]):
+    """Exports a trained model, writes its card, and pushes it to a Hub."""
 
     name: ClassVar[str] = "publish"
     title: ClassVar[str] = "Publish"
+    _view = "preview"
 
-    def __init__(
-        self,
-        run: Run | str | Path | None = None,
-        *,
-        root: str | Path | None = None,
-        session: Session | None = None,
-        surface: Surface | None = None,
-    ) -> None:
-        super().__init__(surface=surface)
-        self.root = root if session is None else session.root
-        self.session = session
-        self.state: PublishState | None = None
-        self._runs: list[Run] = []
-        self._view = "preview"
-        if session is not None:
-            session.listen(self._heard)
-            run = run or session.run
-        self._find(run if isinstance(run, Run) or run is None else attach(run, root=self.root))
+    def state_of(self, run: Run) -> PublishState:
+        """Return the state for a run."""
+        return PublishState(run)
 
-    def _find(self, run: Run | None) -> None:
-        self._runs = with_points(self.root, also=run)
-        self.choose(run or (self._runs[0] if self._runs else None))
+    def choose(self, run: Run | None) -> None:
+        """Publish another run from now on; whether a login is stored stays known."""
+        stored = self.state.stored if self.state is not None else None
+        super().choose(run)
+        if self.state is not None:
+            self.state.stored = stored
 
     def opened(self) -> None:
         """Look for new runs and for a stored login when the tab is opened."""
-        if self.state is None:
-            self._find(None)
-        else:
-            self._runs = with_points(self.root, also=self.state.run)
+        super().opened()
         self._login()
 
     @property
@@ -74,21 +52,6 @@ class Publish(Panel):
         if first:
             self._login()
         return made
-
-    def choose(self, run: Run | None) -> None:
-        """Publish another run from now on."""
-        stored = self.state.stored if self.state is not None else None
-        if self.state is not None:
-            self.state.cancel()
-        self.state = PublishState(run) if run is not None else None
-        if self.state is not None:
-            self.state.stored = stored
-
-    def tick(self) -> bool:
-        """Show how far the step is."""
-        more = self.state is not None and self.state.poll()
-        self.refresh()
-        return more
 
     # What it looks like.
 
@@ -101,8 +64,7 @@ class Publish(Panel):
         head = tag("h2", self.title)
         state = self.state
         if state is None:
-            empty = note("No run has a checkpoint yet. Train a model first: a checkpoint is saved at the end of each epoch and of the run.")
-            return {"head": head + empty, **dict.fromkeys(("what", "export", "card", "target", "token", "push"), "")}
+            return {"head": head + self.no_run(), **dict.fromkeys(("what", "export", "card", "target", "token", "push"), "")}
         head += tag("p", "Nothing leaves this machine before you press Push, and what is pushed is private unless you say otherwise.")
         return {
             "head": head,
@@ -115,8 +77,7 @@ class Publish(Panel):
         }
 
     def _what(self, state: PublishState) -> Html:
-        runs = {str(run.path): run.path.name for run in self._runs}
-        pick = field("Run", choice("publish-run", self.act("run"), runs, state.run.path), id_="publish-run")
+        pick = self.run_field("publish-run")
         options = state.options() or {"": "None yet"}
         point = field("Checkpoint", choice("publish-point", self.act("point"), options, state.checkpoint), id_="publish-point")
         form = field("Form", choice("publish-form", self.act("form"), state.forms(), state.form), id_="publish-form", help_=FORMS[state.form][1])
@@ -188,12 +149,6 @@ class Publish(Panel):
 
     # What it does.
 
-    def act_run(self, value: Any, _fields: Mapping[str, str]) -> None:
-        """Choose another run."""
-        run = next((run for run in self._runs if str(run.path) == value), None)
-        if run is not None:
-            self.choose(run)
-
     def act_point(self, value: Any, _fields: Mapping[str, str]) -> None:
         """Choose another checkpoint."""
         self._known().choose(str(value))
@@ -258,24 +213,10 @@ class Publish(Panel):
         self._known().push(fields.get("token"))
         self.watch()
 
-    def act_cancel(self, _value: Any, _fields: Mapping[str, str]) -> None:
-        """End the step that runs."""
-        self._known().cancel()
-
-    def close(self) -> None:
-        """End the thread and the process."""
-        super().close()
-        if self.state is not None:
-            self.state.cancel()
-
     def _login(self) -> None:
         if self.state is not None and self.state.stored is None:
             self.state.look_for_login()
             self.watch()
-
-    def _heard(self, what: str) -> None:
-        if what == RUN and self.session is not None and self.session.run is not None and not (self.state and self.state.busy):
-            self._find(self.session.run)
 
     def _known(self) -> PublishState:
         assert self.state is not None

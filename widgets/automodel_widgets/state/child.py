@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import signal
 import sys
@@ -29,14 +28,13 @@ class Child:
         work: a function of a module, for it is named to the other process.
         args: go through a pipe, never over a command line.
         secrets: taken out of every error, and never out of the process otherwise.
-        cwd: where relative paths count from, such as those of a recipe; left as it is when there is no such folder any more.
     """
 
-    def __init__(self, work: Callable[..., None], *args: Any, secrets: tuple[str, ...] = (), cwd: str | None = None) -> None:
+    def __init__(self, work: Callable[..., None], *args: Any, secrets: tuple[str, ...] = ()) -> None:
         # A fresh interpreter: a fork would inherit the threads of the kernel.
         context = get_context("spawn")
         self._here, there = context.Pipe(duplex=False)
-        self._process = context.Process(target=_main, args=(there, work, args, tuple(one for one in secrets if one), cwd), daemon=True)
+        self._process = context.Process(target=_main, args=(there, work, args, tuple(one for one in secrets if one)), daemon=True)
         self._process.start()
         there.close()
         self._ended = False
@@ -118,14 +116,12 @@ class _Bars(io.TextIOBase):
         return len(text)
 
 
-def _main(there: Connection, work: Callable[..., None], args: tuple[Any, ...], secrets: tuple[str, ...], cwd: str | None) -> None:
+def _main(there: Connection, work: Callable[..., None], args: tuple[Any, ...], secrets: tuple[str, ...]) -> None:
     # Interrupting a cell reaches the whole process group; this work is ended by its own button.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stderr = sys.stdout = _Bars(there.send)
     ok = False
     try:
-        if cwd and os.path.isdir(cwd):
-            os.chdir(cwd)
         work(there.send, *args)
         ok = True
     except Exception as error:  # noqa: BLE001  whatever it is, it is shown in the panel

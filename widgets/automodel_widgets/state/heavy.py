@@ -17,22 +17,16 @@ def speak(send: Send, sides: Sequence[tuple[str, str, bool]], prompts: Sequence[
     from automodel.errors import AutomodelError
 
     for side, source, base in sides:
-        for index, prompt in enumerate(prompts):
-            send({"kind": "begin", "side": side, "index": index})
-            try:
-                answer = automodel.generate(source, prompt, base=base, on_text=_piece(send, side, index), **settings)
-            except AutomodelError as error:
-                send({**error_message(error), "kind": "refused", "side": side})
-                break
-            facts = answer.as_dict()
-            send(
-                {
-                    "kind": "answer",
-                    "side": side,
-                    "index": index,
-                    **{name: facts[name] for name in ("text", "tokens", "seconds", "rendered", "finished")},
-                }
-            )
+        send({"kind": "loading", "side": side})
+        try:
+            with automodel.load_generator(source, base=base) as ask:
+                for index, prompt in enumerate(prompts):
+                    send({"kind": "begin", "side": side, "index": index})
+                    facts = ask(prompt, on_text=_piece(send, side, index), **settings).as_dict()
+                    told = {name: facts[name] for name in ("text", "tokens", "seconds", "rendered", "finished")}
+                    send({"kind": "answer", "side": side, "index": index, **told})
+        except AutomodelError as error:
+            send({**error_message(error), "kind": "refused", "side": side})
 
 
 def _piece(send: Send, side: str, index: int) -> Any:
@@ -46,9 +40,12 @@ def export(send: Send, source: str, target: str, adapter: bool, prompts: Sequenc
     send({"kind": "phase", "text": "Merging the adapter into its base model" if adapter else "Copying the model"})
     written = automodel.merge_adapter(source, target) if adapter else automodel.export(source, target)
     send({"kind": "written", "path": str(written)})
-    for number, prompt in enumerate(prompts, 1):
-        send({"kind": "phase", "text": f"Comparing answers, {number} of {len(prompts)}"})
-        trained, made = (automodel.generate(place, prompt, max_new_tokens=max_new_tokens).text for place in (source, str(written)))
+    answers = []
+    for name, place in (("trained", source), ("exported", str(written))):
+        send({"kind": "phase", "text": f"Asking the {name} model"})
+        with automodel.load_generator(place) as ask:
+            answers.append([ask(prompt, max_new_tokens=max_new_tokens).text for prompt in prompts])
+    for prompt, trained, made in zip(prompts, *answers, strict=True):
         send({"kind": "checked", "prompt": prompt, "trained": trained, "exported": made, "same": trained == made})
 
 

@@ -5,51 +5,21 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 from automodel.errors import RequestError
 from automodel.run import Run
+from automodel.run.kept import Cell, Result, read_kept, write_kept
+from automodel.run.report import NAME as REPORT
 from automodel_widgets.state.child import Child, Message
-from automodel_widgets.state.points import first, labels, prompts_of, started_in, usable
+from automodel_widgets.state.points import first, labels, prompts_of, usable
 
-# Where kept answers lie in the run folder: `{checkpoint, step, settings, time, results: [{prompt, base, tuned, same}]}`, no path of this machine.
-KEPT = "samples.json"
 SIDES = {"base": "Base model", "tuned": "Tuned model"}
 LIMITS = {"max_new_tokens": (1, 2048), "temperature": (0.0, 5.0), "seed": (0, 2**31 - 1)}
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
-
-
-@dataclass
-class Cell:
-    """One answer: `state` is waiting, writing, done, refused or cancelled."""
-
-    text: str = ""
-    state: str = "waiting"
-    tokens: int = 0
-    seconds: float = 0.0
-    rendered: str = ""
-    finished: bool = True
-
-
-@dataclass
-class Result:
-    """A prompt and both answers."""
-
-    prompt: str
-    base: Cell = field(default_factory=Cell)
-    tuned: Cell = field(default_factory=Cell)
-
-    @property
-    def same(self) -> bool | None:
-        """Say whether both wrote the same; None until both are done."""
-        return self.base.text == self.tuned.text if self.base.state == self.tuned.state == "done" else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result as plain data."""
-        return {"prompt": self.prompt, "base": asdict(self.base), "tuned": asdict(self.tuned), "same": self.same}
 
 
 @dataclass
@@ -150,7 +120,7 @@ class PlaygroundState:
         self._began = time.monotonic()
         sides = [("base", str(point.model), True), ("tuned", str(point.model), False)]
         self._busy = True
-        self._child = Child(heavy.speak, sides, list(self.prompts), self.settings.options(), cwd=started_in(self.run))
+        self._child = Child(heavy.speak, sides, list(self.prompts), self.settings.options())
         self.loading = "Starting a process for the models"
 
     def poll(self) -> bool:
@@ -173,6 +143,8 @@ class PlaygroundState:
             self._fill(cell, message)
             if kind == "begin":
                 self.loading = f"{SIDES[message['side']]}: prompt {message['index'] + 1} of {len(self.results)}"
+        elif kind == "loading":
+            self.loading = f"{SIDES[message['side']]}: loading"
         elif kind == "refused":
             self.refused[message["side"]] = message
             for result in self.results:
@@ -196,25 +168,17 @@ class PlaygroundState:
             cell.rendered, cell.finished = message["rendered"], message["finished"]
 
     def keep(self) -> Path:
-        """Write the answers to `samples.json` in the run folder, where they are found again."""
-        import json
-
-        target = self.run.path / KEPT
-        facts = {**self.answered, "time": time.time(), "results": [result.as_dict() for result in self.results]}
-        aside = target.with_suffix(".tmp")
-        aside.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        aside.replace(target)
-        return target
+        """Write the answers to `samples.json` in the run folder, where report and model card find them; a report that is there is written anew."""
+        made = write_kept(self.run.path, self.answered, self.results)
+        if (self.run.path / REPORT).is_file():
+            self.run.report()
+        return made
 
     def _load(self) -> None:
-        import json
-
-        try:
-            facts = json.loads((self.run.path / KEPT).read_text(encoding="utf-8"))
-            self.results = [Result(one["prompt"], Cell(**one["base"]), Cell(**one["tuned"])) for one in facts["results"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        self.answered = {name: facts[name] for name in ("checkpoint", "step", "settings") if name in facts}
+        kept = read_kept(self.run.path)
+        if kept is not None:
+            self.results = list(kept.results)
+            self.answered = {"checkpoint": kept.checkpoint, "step": kept.step, "settings": dict(kept.settings)}
         self.prompts = self.prompts or [result.prompt for result in self.results]
 
 

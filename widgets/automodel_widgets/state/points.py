@@ -21,12 +21,6 @@ def with_points(root: Path | str | None, *, also: Run | None = None) -> list[Run
     return found if also is None or any(run.path == also.path for run in found) else [also, *found]
 
 
-def started_in(run: Run) -> str | None:
-    """Return the folder that relative paths of a run's recipe count from."""
-    place = (run.folder.record().get("launch") or {}).get("cwd")
-    return str(place) if place else None
-
-
 def labels(points: list[Checkpoint]) -> dict[str, str]:
     """Return name -> label of checkpoints."""
     made = {}

@@ -13,8 +13,9 @@ from typing import Any
 
 from automodel.errors import RequestError
 from automodel.run import Checkpoint, Run
+from automodel.run.location import ORIGIN
 from automodel_widgets.state.child import Child, Message
-from automodel_widgets.state.points import first, labels, prompts_of, started_in, usable
+from automodel_widgets.state.points import first, labels, prompts_of, usable
 
 FORMS = {
     "full": ("Full model", "All weights. Loads like any other model."),
@@ -146,7 +147,7 @@ class PublishState:
         if source is None:
             return []
         found = [(path.relative_to(source).as_posix(), path.stat().st_size) for path in sorted(source.rglob("*")) if path.is_file()]
-        weights = [(name, size) for name, size in found if name != CARD and not any(part.startswith(".") for part in name.split("/"))]
+        weights = [(name, size) for name, size in found if name not in (CARD, ORIGIN) and not any(part.startswith(".") for part in name.split("/"))]
         return [(CARD, len(self.card.text.encode())), *weights]
 
     def why_no_card(self) -> str | None:
@@ -190,7 +191,7 @@ class PublishState:
         place = str(Path(self.folder).expanduser().resolve())
         self._begin(
             "export",
-            Child(heavy.export, str(point.model), place, self.is_adapter, prompts, CHECK_TOKENS, cwd=started_in(self.run)),
+            Child(heavy.export, str(point.model), place, self.is_adapter, prompts, CHECK_TOKENS),
             "Loading the model",
         )
 
@@ -201,7 +202,7 @@ class PublishState:
         self._need(self.why_no_card())
         given = {name: value.strip() for name, value in self.card.fields.items() if value.strip()}
         options = {**given, **({"checkpoint": self.checkpoint} if self.form != "merged" else {})}
-        self._begin("card", Child(heavy.card, self._pushed_source(), options, cwd=started_in(self.run)), "Writing the card")
+        self._begin("card", Child(heavy.card, self._pushed_source(), options), "Writing the card")
 
     def edit_card(self, text: str) -> None:
         """Take the card as a person changed it, and save it where the push finds it."""
@@ -231,7 +232,7 @@ class PublishState:
             options["checkpoint"] = self.checkpoint
         self.pushed = None
         secret = (token or "").strip()
-        child = Child(heavy.push, self._pushed_source(), self.target.repo_id, options, secret or None, secrets=(secret,), cwd=started_in(self.run))
+        child = Child(heavy.push, self._pushed_source(), self.target.repo_id, options, secret or None, secrets=(secret,))
         self._begin("push", child, "Loading and checking the model")
 
     def cancel(self) -> None:
