@@ -23,7 +23,6 @@ FOLDER = os.environ.get("AUTOMODEL_PICTURES")
 LOOKS = {"light": ("JupyterLab Light", 1280), "dark": ("JupyterLab Dark", 1280), "narrow": ("JupyterLab Light", 740)}
 MOST = 150_000
 TALLEST = 1000
-PROMPTS = "The badger lives in sandy caves. It eats river crabs. Question: What does the badger eat? Answer:"
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="AUTOMODEL_PICTURES names no folder")
 
@@ -55,9 +54,8 @@ def prepare(page: Page, tab: str) -> None:
             box.check()
             page.settled()
     if tab == "playground":
-        page.am.get_by_label("Prompts").fill(PROMPTS)
-        page.am.get_by_label("Prompts").press("Tab")
-        page.settled()
+        page.am.get_by_role("button", name="Take prompts from the data").click()
+        page.settled(quiet=6)
     if tab == "publish":
         page.am.get_by_label("New folder").fill("models/steady")
         page.am.get_by_label("New folder").press("Tab")
@@ -84,6 +82,42 @@ def test_pictures(own: Desk) -> None:
             page.tab(tab, quiet=0.8)
             page.page.mouse.move(0, 0)
             take(page, Path(FOLDER) / f"{tab}-{look}.png")
+
+
+CLASS = """import time
+from pathlib import Path
+from automodel import Recipe, finetune, AutomodelError
+for student, rate in {"ada": 1e-3, "ben": 5e-4, "cleo": 10.0, "dora": 2e-3}.items():
+    try:
+        finetune(Recipe(**%r), overrides=[f"optimizer.lr={rate}", "step_scheduler.max_steps=12"], run_folder=Path("class") / student)
+    except AutomodelError as error:
+        print(error)"""
+# Panels outside the workbench: name -> cell, and the tabs and buttons to press before the picture.
+ALONE = {
+    "lr-finder": ("LRFinder(%r)", ("button:Find a learning rate",)),
+    "lesson": ("Lesson(root='class')", ()),
+    "lesson-queue": ("Lesson(root='class')", ("tab:Queue",)),
+    "class": ("Runs(root='class', by='student')", ()),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_pictures_of_panels_alone(own: Desk, name: str) -> None:
+    assert FOLDER is not None
+    cell, presses = ALONE[name]
+    values = shown("steady", 1e-3)
+    cells = [CLASS % values] if name != "lr-finder" else ["import automodel"]
+    page = own.open([*cells, f"import automodel_widgets as am\nam.{cell % (values,) if '%r' in cell else cell}"], size=(1280, 1600))
+    page.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    for press in presses:
+        role, _, label = press.partition(":")
+        page.am.get_by_role(role, name=label).first.click()
+        page.settled(quiet=8)
+    for look, (theme, width) in LOOKS.items():
+        page.theme(theme)
+        page.page.set_viewport_size({"width": width, "height": 1600})
+        page.settled()
+        take(page, Path(FOLDER) / f"{name}-{look}.png")
 
 
 def take(page: Page, path: Path) -> None:

@@ -104,3 +104,47 @@ def test_differences_are_marked_word_by_word() -> None:
     assert [piece for piece, differs in right if differs] == ["badger"]
     assert "".join(piece for piece, _ in left) == "A bear lives here."
     assert differences("", "") == ([], [])
+
+
+def test_a_prompt_may_have_several_lines(state: PlaygroundState) -> None:
+    state.write("one\n\n two \n")
+    assert state.prompts == ["one", "two"]
+    assert state.written == "one\ntwo"
+    state.write("A badger.\n\nWhere?\n---\nshort\n---\n")
+    assert state.prompts == ["A badger.\n\nWhere?", "short"]
+    for prompts in (["a\nb"], ["a\nb", "c"], ["a", "b"]):
+        state.prompts = prompts
+        state.write(state.written)
+        assert state.prompts == prompts
+
+
+def test_prompts_are_taken_from_the_data_of_the_run(state: PlaygroundState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeChild, "answers", {"rows": [{"kind": "rows", "prompts": ["A badger.\n\nWhere?"]}]})
+    state.take_rows()
+    assert state.busy
+    assert not state.poll()
+    assert state.prompts == ["A badger.\n\nWhere?"]
+    assert not state.released
+    assert state.results == []
+
+
+def test_rows_become_prompts_without_their_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from automodel.demo.files import HELD_OUT, MODEL, TRAIN
+    from automodel_widgets.state import heavy
+
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"recipe: TrainFinetuneRecipeForNextTokenPrediction\nmodel: {{pretrained_model_name_or_path: {MODEL}}}\n"
+        f"dataset: {{path_or_dataset: {TRAIN}}}\nvalidation_dataset: {{path_or_dataset: {HELD_OUT}}}\n"
+    )
+    sent: list[dict[str, Any]] = []
+    heavy.rows(sent.append, str(recipe), str(tmp_path), 2)
+    first, second = sent[0]["prompts"]
+    assert first.endswith("Answer:")
+    assert "\nQuestion: " in second
+
+
+def test_texts_with_little_in_common_are_not_marked() -> None:
+    assert differences("one two three", "one two four")[1] == [("one two ", False), ("four", True)]
+    assert differences("one two three", "vier fuenf sechs") == ([("one two three", False)], [("vier fuenf sechs", False)])

@@ -20,6 +20,9 @@ FORM = {
 }
 
 
+PROMPTS = "One a line, or several lines each with a line of --- between them. A chat model reads each as the user's message, as in training."
+
+
 class Playground(RunPanel[PlaygroundState]):
     """Asks the base model and the tuned one the same prompts, with the same seed, in a process that frees its memory afterwards."""
 
@@ -62,13 +65,13 @@ class Playground(RunPanel[PlaygroundState]):
         point = field("Checkpoint of the tuned model", choice("play-point", self.act("point"), options, state.checkpoint), id_="play-point")
         words = tag(
             "textarea",
-            text("\n".join(state.prompts)),
+            text(state.written),
             id="play-prompts",
-            rows=4,
+            rows=min(max(state.written.count("\n") + 1, 4), 12),
             data_field=self.act("prompts"),
             aria_describedby="play-prompts-help",
         )
-        prompts = field("Prompts", words, id_="play-prompts", help_="One a line. A chat model reads each as the user's message, as in training.")
+        prompts = field("Prompts", words, id_="play-prompts", help_=PROMPTS)
         numbers = "".join(
             field(
                 label,
@@ -91,7 +94,13 @@ class Playground(RunPanel[PlaygroundState]):
         return tag("div", whole, class_="am-stack")
 
     def _bar(self, state: PlaygroundState) -> Html:
-        parts = [button("Ask both models", self.act("ask"), why_not=state.why_not())]
+        lacks = None if state.busy else state.why_not()
+        label = f"Ask both models ({lacks[:1].lower()}{lacks[1:]})" if lacks else "Ask both models"
+        parts = [button(label, self.act("ask"), why_not=state.why_not())]
+        words = "Questions as they are trained, held-out ones where the recipe has some"
+        parts.append(
+            button("Take prompts from the data", self.act("rows"), kind="quiet", title=words, why_not="It is at work" if state.busy else None)
+        )
         if state.busy:
             parts.append(button("Cancel", self.act("cancel"), kind="danger"))
             parts.append(tag("span", text(f"{state.loading}… {state.took:.0f} s"), class_="am-muted", role="status"))
@@ -165,6 +174,12 @@ class Playground(RunPanel[PlaygroundState]):
         if self.state is not None:
             self._kept = None
             self.state.start()
+            self.watch()
+
+    def act_rows(self, _value: Any, _fields: Mapping[str, str]) -> None:
+        """Take prompts from the data of the run."""
+        if self.state is not None and not self.state.busy:
+            self.state.take_rows()
             self.watch()
 
     def act_keep(self, _value: Any, _fields: Mapping[str, str]) -> None:

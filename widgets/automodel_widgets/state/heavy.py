@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from automodel_widgets.state.child import Send, error_message
@@ -31,6 +32,29 @@ def speak(send: Send, sides: Sequence[tuple[str, str, bool]], prompts: Sequence[
 
 def _piece(send: Send, side: str, index: int) -> Any:
     return lambda text: send({"kind": "piece", "side": side, "index": index, "text": text})
+
+
+def rows(send: Send, recipe: str, folder: str | None, count: int) -> None:
+    """Send the prompts of some rows of a recipe's data as they are trained: of the first validation set, else of the training set."""
+    import os
+
+    import automodel
+    from automodel.errors import DataError
+
+    if folder and os.path.isdir(folder):
+        os.chdir(folder)
+    shown = automodel.preview(recipe, n=count)
+    if shown.others:
+        shown = shown.at(range(count), of=next(iter(shown.others)))
+    if shown.report.template == "chat":
+        fix = "copy a question from the Data tab"
+        raise DataError("The rows are conversations, and a prompt here is one message of a user.", found="a chat template", expected="one", fix=fix)
+    prompts = ["".join(text for text, _ in _untrained(row.tokens)) for row in shown.rows]
+    send({"kind": "rows", "prompts": [prompt.strip() for prompt in prompts if prompt.strip()]})
+
+
+def _untrained(tokens: Sequence[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    return takewhile(lambda token: not token[1], tokens)
 
 
 def export(send: Send, source: str, target: str, adapter: bool, prompts: Sequence[str], max_new_tokens: int) -> None:

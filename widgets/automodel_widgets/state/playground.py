@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from automodel.errors import RequestError
-from automodel.run import Run
+from automodel.run import Run, launched_in
 from automodel.run.kept import Cell, Result, read_kept, write_kept
 from automodel.run.report import NAME as REPORT
 from automodel_widgets.state.child import Child, Message
@@ -19,6 +19,12 @@ from automodel_widgets.state.points import first, labels, prompts_of, usable
 
 SIDES = {"base": "Base model", "tuned": "Tuned model"}
 LIMITS = {"max_new_tokens": (1, 2048), "temperature": (0.0, 5.0), "seed": (0, 2**31 - 1)}
+# A line that parts prompts, and how many rows of the data are taken as prompts.
+PARTED = "---"
+ROWS = 3
+# Texts with less in common than this are two texts, not one with changes.
+ALIKE = 0.3
+_PARTING = re.compile(rf"^{PARTED}\s*$", re.MULTILINE)
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -70,7 +76,7 @@ class PlaygroundState:
         self.peak: int | None = None
         self.loading = ""
         self._child: Child | None = None
-        self._busy = False
+        self._busy = self._answering = False
         self._lock = threading.Lock()
         self._began = self._took = 0.0
         self._load()
@@ -83,7 +89,7 @@ class PlaygroundState:
     @property
     def released(self) -> bool:
         """Say whether the process of the last answers is gone, and its memory with it."""
-        return self._child is not None and not self._child.alive
+        return self._answering and self._child is not None and not self._child.alive
 
     @property
     def took(self) -> float:
@@ -102,9 +108,27 @@ class PlaygroundState:
             return "The run has no whole checkpoint yet"
         return None if self.prompts else "Write a prompt first"
 
+    @property
+    def written(self) -> str:
+        """The prompts as text: one a line, or parted by lines of dashes where one has several lines."""
+        if not any("\n" in prompt for prompt in self.prompts):
+            return "\n".join(self.prompts)
+        return f"\n{PARTED}\n".join(self.prompts) + (f"\n{PARTED}" if len(self.prompts) == 1 else "")
+
     def write(self, text: str) -> None:
-        """Take the prompts, one a line."""
-        self.prompts = [line.strip() for line in text.splitlines() if line.strip()]
+        """Take the prompts: one a line; where lines of dashes part them, a prompt is what stands between."""
+        blocks = _PARTING.split(text) if _PARTING.search(text) else text.splitlines()
+        self.prompts = [block.strip() for block in blocks if block.strip()]
+
+    def take_rows(self) -> None:
+        """Take the prompts of some rows of the run's data, held-out ones where there are some, as they are trained."""
+        from automodel_widgets.state import heavy
+
+        if self.busy:
+            raise RequestError("It is answering already.")
+        self._begin("Reading rows of the data")
+        folder = launched_in(self.run.folder)
+        self._child = Child(heavy.rows, str(self.run.folder.recipe_path), str(folder) if folder else None, ROWS)
 
     def start(self) -> None:
         """Ask both models everything."""
@@ -116,12 +140,14 @@ class PlaygroundState:
         point = next(one for one in self.points if one.path.name == self.checkpoint)
         self.results = [Result(prompt) for prompt in self.prompts]
         self.answered = {"checkpoint": point.path.name, "step": point.step, "settings": asdict(self.settings)}
-        self.refused, self.problem, self.peak = {}, None, None
-        self._began = time.monotonic()
+        self.refused, self.peak = {}, None
         sides = [("base", str(point.model), True), ("tuned", str(point.model), False)]
-        self._busy = True
+        self._begin("Starting a process for the models", answering=True)
         self._child = Child(heavy.speak, sides, list(self.prompts), self.settings.options())
-        self.loading = "Starting a process for the models"
+
+    def _begin(self, words: str, *, answering: bool = False) -> None:
+        self.problem, self.loading, self._answering, self._busy = None, words, answering, True
+        self._began = time.monotonic()
 
     def poll(self) -> bool:
         """Take in what came; False when nothing more will come."""
@@ -143,6 +169,8 @@ class PlaygroundState:
             self._fill(cell, message)
             if kind == "begin":
                 self.loading = f"{SIDES[message['side']]}: prompt {message['index'] + 1} of {len(self.results)}"
+        elif kind == "rows":
+            self.prompts = list(message["prompts"])
         elif kind == "loading":
             self.loading = f"{SIDES[message['side']]}: loading"
         elif kind == "refused":
@@ -183,10 +211,14 @@ class PlaygroundState:
 
 
 def differences(left: str, right: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
-    """Return both texts in pieces, each with whether it differs from the other text."""
+    """Return both texts in pieces, each with whether it differs from the other text; texts with little in common are one piece each, unmarked."""
     a, b = _WORDS.findall(left), _WORDS.findall(right)
+    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    # Spaces alone make no likeness.
+    if SequenceMatcher(None, left.split(), right.split(), autojunk=False).ratio() < ALIKE:
+        return [(left, False)], [(right, False)]
     sides: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
-    for kind, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for kind, i, j, k, m in matcher.get_opcodes():
         for side, piece in ((sides[0], "".join(a[i:j])), (sides[1], "".join(b[k:m]))):
             if piece:
                 side.append((piece, kind != "equal"))

@@ -197,7 +197,7 @@ class Board {
       legend: { show: false },
       series: [{}, { label: title, stroke: color("--am-train"), width: 1.5, points: { show: false } }],
       scales: { x: { time: false }, y: { range: padded } },
-      axes: [axisStyle(color), { ...axisStyle(color), values: (_plot, ticks) => ticks.map(short), size: 58 }],
+      axes: [axisStyle(color), { ...axisStyle(color), values: (_plot, ticks) => ticks.map(short), size: 58, space: 18 }],
       hooks: { setSelect: [(plot) => this.keepZoom(plot)] },
     };
     const plot = new uPlot(options, [[], []], figure);
