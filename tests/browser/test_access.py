@@ -29,7 +29,13 @@ def serious(page: Page) -> list[str]:
 
 
 # The button of a tab that brings what there is to see.
-BRINGS = {"model": "Look at it", "launch": "Check only", "playground": "Ask both models", "publish": "Write the card"}
+BRINGS = {
+    "lr-finder": "Find a learning rate",
+    "model": "Look at it",
+    "launch": "Check only",
+    "playground": "Ask both models",
+    "publish": "Write the card",
+}
 # Panels outside the workbench, as they stand in a cell.
 ALONE = (f"LRFinder({recipe('alone')!r})", "Lesson(root='class')", "Runs(root='class', by='student')")
 

@@ -11,8 +11,7 @@ from automodel.run import runs
 from automodel_widgets.panels.base import Panel
 from automodel_widgets.parts.html import Html, badge, region, tabs, tag, text
 from automodel_widgets.state.monitor import PHASES
-from automodel_widgets.state.recipe import preset
-from automodel_widgets.state.recipe_text import sections
+from automodel_widgets.state.recipe import first_recipe
 from automodel_widgets.state.session import RUN, Session
 
 # Tab -> (label, module, class), in the order of the work.
@@ -20,15 +19,15 @@ TABS = {
     "model": ("Model", "model", "ModelExplorer"),
     "data": ("Data", "data", "DataView"),
     "recipe": ("Recipe", "recipe", "RecipeForm"),
+    "lr-finder": ("Learning rate", "lr_finder", "LRFinder"),
     "memory": ("Memory", "memory", "MemoryPlan"),
     "launch": ("Launch", "launch", "Launcher"),
     "monitor": ("Monitor", "monitor", "Monitor"),
     "runs": ("Runs", "runs", "Runs"),
     "playground": ("Playground", "playground", "Playground"),
     "publish": ("Publish", "publish", "Publish"),
+    "lesson": ("Class", "lesson", "Lesson"),
 }
-# The recipe to begin with where none is given.
-DEMO = "demo_sft"
 
 
 class Workbench(Panel):
@@ -47,7 +46,7 @@ class Workbench(Panel):
 
     def __init__(self, recipe: Any = None, *, root: str | Path | None = None, tab: str = "model") -> None:
         super().__init__()
-        self.session = Session(preset(DEMO) if recipe is None else sections(recipe), root=root)
+        self.session = Session(first_recipe(recipe), root=root)
         self.session.listen(self._heard)
         self.tab = tab if tab in TABS else "model"
         self._head_shown: Html = ""

@@ -60,9 +60,12 @@ def test_a_recipe_waits_starts_and_becomes_the_open_run(panel: Lesson, monkeypat
 
 
 def test_without_a_recipe_the_button_says_so(tmp_path: Path) -> None:
-    panel = Lesson(root=tmp_path)
+    panel = Lesson({}, root=tmp_path)
     panel._tab = "queue"
     assert "Queue my recipe (choose a model first, in the Recipe tab)" in panel.html()
+    demo = Lesson(root=tmp_path)
+    demo._tab = "queue"
+    assert ">Queue my recipe</button>" in demo.html()
 
 
 def test_a_ticket_is_given_back(panel: Lesson) -> None:

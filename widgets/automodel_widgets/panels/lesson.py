@@ -17,6 +17,7 @@ from automodel_widgets.state import jobs
 from automodel_widgets.state.lesson import LessonState, make_bundle, preflight
 from automodel_widgets.state.lr_finder import missing
 from automodel_widgets.state.queue import IN_USE, RUNNING, STARTING, STOPPING, WAITING, Ticket, folder_name, turns
+from automodel_widgets.state.recipe import first_recipe
 from automodel_widgets.state.session import RECIPE, RUN, Session
 
 TABS = {"check": "Check", "queue": "Queue", "help": "Help bundle", "reset": "Start over"}
@@ -40,16 +41,17 @@ class Lesson(Panel):
     """For students and teachers: a check of the machine, a fair queue, a help bundle without secrets, and a fresh start.
 
     Args:
+        recipe: what the queue would run: a Recipe, a dict of sections or a YAML file; absent: the recipe of the session, else the embedded demo.
         root: the folder of the class, shared by all; absent: the folder of the runs.
     """
 
     name: ClassVar[str] = "lesson"
     title: ClassVar[str] = "Lesson"
 
-    def __init__(self, *, root: str | Path | None = None, session: Session | None = None, surface: Surface | None = None) -> None:
+    def __init__(self, recipe: Any = None, *, root: str | Path | None = None, session: Session | None = None, surface: Surface | None = None) -> None:
         super().__init__(surface=surface)
         place = Path(root) if root is not None else session.root if session is not None else runs_root()
-        self.session = session or Session(root=place)
+        self.session = session or Session(first_recipe(recipe), root=place)
         self.state = LessonState(self.session, place)
         self.session.listen(self._heard)
         self._tab = "check"

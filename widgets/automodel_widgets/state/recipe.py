@@ -31,6 +31,8 @@ PRESETS = {
     "pretrain_text": "Go on pre-training on plain text",
 }
 NO_PRESET = ("demo_pretrain",)
+# What a workbench begins with where no recipe is given.
+DEMO = "demo_sft"
 # Adapters take about ten times the rate of full fine-tuning, so a method that is chosen brings its own.
 LORA_RATE = 2e-4
 _NONE = ("none", "null", "off", "~")
@@ -302,6 +304,11 @@ def presets() -> dict[str, str]:
 def preset(name: str) -> dict[str, Any]:
     """Return the sections of a preset, with what the package ships named by its place on this machine."""
     return recipe_text.sections(list_presets()[name])
+
+
+def first_recipe(recipe: Any) -> dict[str, Any]:
+    """Return the sections to begin with: those of a recipe in whatever form it is handed over, or the embedded demo where none is given."""
+    return preset(DEMO) if recipe is None else recipe_text.sections(recipe)
 
 
 def checked(data: Mapping[str, Any]) -> tuple[RecipeFields, Recipe | None, list[Problem]]:
