@@ -60,11 +60,16 @@ class World:
         if self.size > 1:
             self.max(0.0)
 
+    @property
+    def axes(self) -> dict[str, int]:
+        """Return axis -> processes of the mesh: one axis, `dp`, over all of them."""
+        return {"dp": self.size}
+
     def mesh(self) -> DeviceMesh:
-        """Return the one-axis mesh `dp` over all processes."""
+        """Return the mesh of `axes`."""
         from torch.distributed.device_mesh import init_device_mesh
 
-        return init_device_mesh(self.device.type, (self.size,), mesh_dim_names=("dp",))
+        return init_device_mesh(self.device.type, tuple(self.axes.values()), mesh_dim_names=tuple(self.axes))
 
     def close(self) -> None:
         """Leave the process group."""

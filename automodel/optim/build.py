@@ -30,14 +30,19 @@ def build_optimizer(model: nn.Module, section: OptimizerSection) -> torch.optim.
     return _torch_optimizer(groups, section)
 
 
+def nothing_to_train() -> RecipeError:
+    """Return the error for a job of which every parameter is frozen."""
+    return RecipeError(
+        "There is nothing to train.",
+        found="every parameter is frozen",
+        expected="at least one trainable parameter",
+        fix="remove `freeze_config` or give `peft`",
+    )
+
+
 def _groups(named: list[tuple[str, nn.Parameter]], section: OptimizerSection) -> list[dict[str, Any]]:
     if not named:
-        raise RecipeError(
-            "There is nothing to train.",
-            found="every parameter is frozen",
-            expected="at least one trainable parameter",
-            fix="remove `freeze_config` or give `peft`",
-        )
+        raise nothing_to_train()
     buckets: dict[tuple[float, float], list[nn.Parameter]] = {}
     unused = {str(rule.get("pattern")) for rule in section.param_group_overrides}
     for name, parameter in named:

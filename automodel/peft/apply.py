@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from automodel.errors import ModelError
-from automodel.peft.match import match_layers
+from automodel.peft.match import check_saved, match_layers
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -24,7 +24,7 @@ def apply_lora(model: PreTrainedModel, section: PeftSection) -> PeftModel:
     """Return the model with new adapters; everything else is frozen.
 
     Raises:
-        RecipeError: no layer matches.
+        RecipeError: no layer matches, or a name in `modules_to_save` is no module.
     """
     from peft import get_peft_model
 
@@ -39,6 +39,7 @@ def lora_config(model: PreTrainedModel, section: PeftSection) -> LoraConfig:
     from peft import LoraConfig
 
     match = match_layers(model, section)
+    check_saved(model, section.modules_to_save or [])
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=section.dim,

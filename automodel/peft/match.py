@@ -71,6 +71,25 @@ def _check_exclusions(linear: list[str], patterns: list[str]) -> None:
         )
 
 
+def check_saved(model: nn.Module, names: list[str]) -> None:
+    """Check that each name of `modules_to_save` is a module, as peft finds them: by the end of the full name.
+
+    Raises:
+        RecipeError: one is not, so it would be neither trained nor saved.
+    """
+    modules = [name for name, _ in model.named_modules() if name]
+    idle = [name for name in names if not any(module.endswith(name) for module in modules)]
+    if idle:
+        last = sorted({module.rpartition(".")[2] for module in modules} - {str(number) for number in range(len(modules))})
+        near = [hit for name in idle for hit in difflib.get_close_matches(name, last, n=1)]
+        raise RecipeError(
+            "A name in peft.modules_to_save is no module of the model, so it would be neither trained nor saved.",
+            found=", ".join(idle),
+            expected="names among: " + ", ".join(last),
+            fix=f"peft.modules_to_save: [{', '.join(near)}]" if near else "correct the name or remove it",
+        )
+
+
 def _linear_names(model: nn.Module) -> list[str]:
     from transformers.pytorch_utils import Conv1D
 

@@ -96,6 +96,7 @@ _AUTOCAST = change("compute in bfloat16 by autocast over float32 weights", "--mo
 _OWN_CONFIG = change("take the config as it is", "--model.config_overrides={}")
 _HF_CLASS = change("use transformers' own class", "--model.force_hf=true")
 _TRUST = change("if you have read its code and trust it, allow it to run", "--model.trust_remote_code=true")
+_PARQUET = change("read the Hub's own conversion of the data set to parquet", "--dataset.revision=refs/convert/parquet")
 _FREE = "free space, or put the runs on another disk: --runs-root DIR"
 
 SIGNATURES = (
@@ -193,7 +194,7 @@ SIGNATURES = (
     ),
     Signature(
         "rate_limit",
-        r"429 Client Error|429 Too Many|Too Many Requests|rate limit",
+        r"429 Client Error|429 Too Many|HTTP Error 429|Too Many Requests|rate limit",
         "The Hub asked to slow down.",
         "Too many requests from this address, as in a class room.",
         ("wait some minutes and resume", "log in: hf auth login", "download once and use the local folder"),
@@ -253,7 +254,7 @@ SIGNATURES = (
         r"[Dd]ataset scripts are no longer supported|trust_remote_code.*dataset",
         "The data set is an old loading script.",
         "The datasets library no longer runs scripts.",
-        ("use a parquet conversion of the data set: its branch refs/convert/parquet", "download it and name the files in dataset.path_or_dataset"),
+        (_PARQUET, "download it and name the files in dataset.path_or_dataset"),
     ),
     Signature(
         "data_file",

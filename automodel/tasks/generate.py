@@ -102,12 +102,9 @@ class Generator:
 
     def close(self) -> None:
         """Let go of the model and give its memory back."""
-        import gc
-
         import torch
 
         self._parts = None
-        gc.collect()  # a model with adapters holds itself in circles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -42,6 +42,7 @@ class JobPlan:
     """What a job will do and take; prints as text and HTML.
 
     Attributes:
+        mesh: axis -> processes; together `world_size`.
         steps: optimizer steps of the job; an epoch has `steps_per_epoch`.
         global_batch: rows a step = `local_batch` x `accumulation` x `world_size`.
         tokens_per_step: mean of real tokens; `padded_tokens_per_step` counts the filling too, `label_tokens_per_step` the trained ones.
@@ -53,6 +54,7 @@ class JobPlan:
 
     recipe: str
     world_size: int
+    mesh: dict[str, int]
     strategy: str
     strategy_reason: str
     device: str
@@ -102,6 +104,7 @@ class JobPlan:
         rows = [
             ("job", self.recipe),
             ("processes", f"{self.world_size} on {self.device}, {self.strategy}: {self.strategy_reason}"),
+            ("mesh", ", ".join(f"{axis} {size}" for axis, size in self.mesh.items())),
             ("precision", self.precision),
             ("data", self.data),
             ("steps", f"{self.steps:,} ({self.epochs:.3g} epochs of {self.steps_per_epoch:,} steps)"),
@@ -188,6 +191,7 @@ def _put_together(ready: Prepared, world: World, strategy: str, reason: str, dev
     return JobPlan(
         recipe=recipe.recipe,
         world_size=world.size,
+        mesh=world.axes,
         strategy=strategy,
         strategy_reason=reason,
         device=world.device.type,

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from automodel.data import TokenizedDataset
-    from automodel.recipe.schema import Recipe
+    from automodel.recipe.schema import OptimizerSection, Recipe
     from automodel.train.precision import Precision
 
-OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "adafactor": 0, "adagrad": 1, "rmsprop": 2, "sgd": 1}
+# Numbers that torch keeps for each trained one; momentum is one more, and Adafactor's rows and columns are next to nothing.
+OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "adafactor": 0, "adagrad": 1, "rmsprop": 1, "sgd": 0}
+WITH_MOMENTUM = ("rmsprop", "sgd")
 ROOM = 1.1
 
 
@@ -204,12 +206,15 @@ def _size(
 ) -> Prepared:
     import torch
 
+    from automodel.optim import nothing_to_train
     from automodel.train.precision import choose_precision
 
     target = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = choose_precision(recipe.model.torch_dtype, recipe.autocast, device=target, lora=recipe.peft is not None)
     found = sizes(recipe, precision)
     check_vocabulary(tokenizer, found.embeddings)
+    if not found.trained:
+        raise nothing_to_train()
     return Prepared(
         recipe,
         tokenizer,
@@ -222,6 +227,7 @@ def _size(
         found.lora_modules,
         found.optimizer_bytes,
         found.trained_bytes,
+        notes=list(found.notes),
     )
 
 
@@ -234,6 +240,7 @@ class Sizes:
         parameters: all, adapters and copies of `modules_to_save` among them; `trained` those with a gradient, `trained_bytes` their size.
         saved_bytes: weights of one checkpoint; `optimizer_bytes` its optimizer state.
         embeddings: rows of the embedding.
+        notes: settings that do nothing to this model.
     """
 
     model: Any
@@ -244,13 +251,14 @@ class Sizes:
     optimizer_bytes: int
     embeddings: int
     lora_modules: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def sizes(recipe: Recipe, precision: Precision) -> Sizes:
     """Build the model of a recipe on meta, put adapters on it and freeze what the job freezes, and count.
 
     Raises:
-        RequestError: the config cannot be used, or the LoRA targets match nothing.
+        RequestError: the config cannot be used, or LoRA targets, `modules_to_save` or `freeze_config` mean nothing.
     """
     import torch
 
@@ -266,7 +274,7 @@ def sizes(recipe: Recipe, precision: Precision) -> Sizes:
         # how adapters start is of no matter for their size, and some ways need weights
         with torch.device("meta"):
             shape = apply_lora(shape, recipe.peft.model_copy(update={"init_lora_weights": False}))
-    freeze(shape, recipe.freeze_config)
+    notes = freeze(shape, recipe.freeze_config)
     every = list(shape.parameters())
     trained = [p for p in every if p.requires_grad]
     weight_bytes = sum(p.numel() * p.itemsize for p in every)
@@ -278,10 +286,17 @@ def sizes(recipe: Recipe, precision: Precision) -> Sizes:
         trained_bytes=trained_bytes,
         saved_bytes=trained_bytes if recipe.peft is not None else weight_bytes,
         # torch keeps the state in the number type of the parameter
-        optimizer_bytes=OPTIMIZER_STATES.get(recipe.optimizer.name, 2) * trained_bytes,
+        optimizer_bytes=optimizer_states(recipe.optimizer) * trained_bytes,
         embeddings=rows,
         lora_modules=modules,
+        notes=tuple(notes),
     )
+
+
+def optimizer_states(section: OptimizerSection) -> int:
+    """Return how many numbers the optimizer keeps for each trained one; of an own class as many as Adam."""
+    own = 2 if section.target else OPTIMIZER_STATES[section.name]
+    return own + (1 if not section.target and section.name in WITH_MOMENTUM and section.momentum else 0)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,7 @@ from automodel.auto import build_model
 from automodel.checkpoint import restore
 from automodel.checkpoint.save import MODEL
 from automodel.data import build_loader
+from automodel.errors import RecipeError
 from automodel.mesh import World, strategy_for
 from automodel.optim import Schedule, build_optimizer
 from automodel.parallel import apply
@@ -114,12 +116,27 @@ FROZEN_PARTS = {
 }
 
 
-def freeze(model: nn.Module, config: dict[str, bool] | None) -> None:
-    """Switch off the gradients of the parts that `freeze_config` names."""
-    for key, wanted in (config or {}).items():
-        for name, parameter in model.named_parameters():
-            if wanted and any(part in name for part in FROZEN_PARTS.get(key, ())):
-                parameter.requires_grad_(False)
+def freeze(model: nn.Module, config: dict[str, bool] | None) -> list[str]:
+    """Switch off the gradients of the parts that `freeze_config` names; return a note for each part that the model does not have.
+
+    Raises:
+        RecipeError: a key names no part.
+    """
+    notes = []
+    for key in [key for key, wanted in (config or {}).items() if wanted]:
+        if key not in FROZEN_PARTS:
+            near = get_close_matches(key, FROZEN_PARTS, n=1)
+            raise RecipeError(
+                "freeze_config names a part that is not known, so nothing would be frozen.",
+                found=key,
+                expected=", ".join(FROZEN_PARTS),
+                fix=f"{near[0]}: true" if near else f"remove {key}",
+            )
+        meant = [parameter for name, parameter in model.named_parameters() if any(part in name for part in FROZEN_PARTS[key])]
+        for parameter in meant:
+            parameter.requires_grad_(False)
+        notes += [] if meant else [f"freeze_config.{key} freezes nothing: the model has no such part"]
+    return notes
 
 
 def training_loader(ready: Prepared, world: World) -> Loader:

@@ -82,6 +82,7 @@ MESSAGES = (
         "If you are trying to access a private or gated model, make sure you are authenticated",
     ),
     ("missing_repo", "OSError: team/nothere is not a local folder and is not a valid model identifier listed on 'https://huggingface.co/models'"),
+    ("rate_limit", "HTTP Error 429 thrown while requesting GET https://huggingface.co/api/datasets/team/x"),
     ("rate_limit", "HfHubHTTPError: 429 Too Many Requests for url: https://huggingface.co/api/models/team/x."),
     (
         "offline",
@@ -307,6 +308,8 @@ def test_changes_start_from_what_is_set() -> None:
     least = {"step_scheduler": {"local_batch_size": 1}, "peft": {"dim": 8}}
     assert not any("local_batch_size" in word or "peft" in word for word in overrides("oom_gpu", least))
     assert overrides("nonfinite", {"optimizer": {"lr": 3e-4}})[0] == "--optimizer.lr=0.0001"
+    assert overrides("script", {}) == ["--dataset.revision=refs/convert/parquet"]
+    assert overrides("script", {"dataset": {"revision": "refs/convert/parquet"}}) == []
 
 
 def failed(root: Path, break_it: Callable[[], object], *, recipe: str = "dataset:\n  name: mock\noptimizer:\n  lr: 0.0003\n") -> Run:

@@ -11,7 +11,7 @@ import pytest
 
 from automodel.errors import RecipeError
 from automodel.launch import finetune, launch
-from automodel.tasks import plan
+from automodel.tasks import plan, sft
 from automodel.tasks.memory import Load, estimate
 from tests.conftest import make_llama
 from tests.tasks.conftest import train_rows
@@ -101,6 +101,63 @@ def test_what_is_trained_is_counted_on_the_modules_of_the_job(recipe_dict: Make)
         width = 2 if "lora_dtype" in changes.get("peft", {}) else 4
         assert found.memory["gradients"] == width * found.trained_parameters
         assert found.memory["optimizer"] == 2 * found.memory["gradients"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"peft": {"dim": 4}},
+        {"peft": {"dim": 4, "use_dora": True}},
+        {"peft": {"dim": 4, "modules_to_save": ["lm_head"]}},
+        {"freeze_config": {"freeze_embeddings": True}},
+        {"optimizer": {"name": "sgd"}},
+        {"optimizer": {"name": "sgd", "momentum": 0.9}},
+        {"optimizer": {"name": "rmsprop"}},
+        {"optimizer": {"name": "adagrad"}},
+    ],
+)
+def test_the_size_of_a_checkpoint_is_that_of_its_tensors(recipe_dict: Make, changes: dict[str, Any]) -> None:
+    from safetensors import safe_open
+
+    data = recipe_dict(**changes, model={"torch_dtype": "float32"}, step_scheduler={"max_steps": 1})
+    found = plan(data)
+    folder = finetune(data).checkpoints[-1].path
+    (path,) = (folder / "model").glob("*.safetensors")
+    with safe_open(path, "pt") as weights:
+        saved = sum(weights.get_tensor(name).nbytes for name in weights.keys())  # noqa: SIM118  # a safetensors file is no mapping
+    assert found.checkpoint_bytes == saved + stored(folder / "training" / "optimizer")
+
+
+def stored(folder: Path) -> int:
+    """Return the bytes of the tensors in an optimizer's files, without the step counters."""
+    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+    entries = FileSystemReader(folder).read_metadata().state_dict_metadata.values()
+    return sum(4 * entry.size.numel() for entry in entries if isinstance(entry, TensorStorageMetadata) and entry.size)
+
+
+def test_the_mesh_is_told(recipe_dict: Make) -> None:
+    found = plan(recipe_dict(), world_size=2)
+    assert found.mesh == {"dp": 2}
+    assert "dp 2" in dict(found.facts())["mesh"]
+    assert found.as_dict()["mesh"] == {"dp": 2}
+
+
+def test_parts_that_mean_nothing_are_refused_or_told(recipe_dict: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecipeError, match="no module of the model") as refused:
+        plan(recipe_dict(peft={"dim": 4, "modules_to_save": ["lm_heads"]}))
+    assert refused.value.fix == "peft.modules_to_save: [lm_head]"
+    with pytest.raises(RecipeError, match="not known") as refused:
+        plan(recipe_dict(freeze_config={"freeze_embedings": True}))
+    assert refused.value.fix == "freeze_embeddings: true"
+    data = recipe_dict(freeze_config={"freeze_vision_tower": True, "nonsense": False}, step_scheduler={"max_steps": 1}, checkpoint={"enabled": False})
+    told = [event["text"] for event in finetune(data).events() if event["kind"] == "fallback"]
+    assert "freeze_config.freeze_vision_tower freezes nothing: the model has no such part" in told
+    monkeypatch.setitem(sft.FROZEN_PARTS, "freeze_language_model", ("model", "lm_head"))
+    with pytest.raises(RecipeError, match="nothing to train"):
+        plan(recipe_dict(freeze_config={"freeze_language_model": True}))
 
 
 SIZES = {
