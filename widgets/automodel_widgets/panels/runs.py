@@ -179,7 +179,7 @@ class Runs(Panel):
             why = self._link(
                 "Hide" if opened else "Why?", "why", row.key, title=f"Why did {row.run.path.name} fail?", aria_expanded=str(opened).lower()
             )
-            state += tag("div", f"{text(row.problem)} {why}", class_="am-muted")
+            state += tag("div", f"{text(row.problem)} {why}", class_="am-muted am-told")
         numbers = (row.step, number(row.status.loss), number(row.best), duration(row.seconds))
         return tag("td", state) + "".join(tag("td", text(cell), class_="am-num am-one") for cell in numbers)
 

@@ -11,6 +11,9 @@ const DOUBLES = new Set(["tokens", "time"]);
 const AXES = { step: "Step", epoch: "Epoch", tokens: "Tokens", time: "Seconds" };
 const SMALL = { lr: "Learning rate", grad_norm: "Gradient norm", tokens_per_second: "Tokens / s", memory_bytes: "Memory (GB)" };
 const POINTS = 1500;
+// Axes that count: their ticks are whole numbers.
+const WHOLE = new Set(["step", "tokens"]);
+const STEPS = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 
 export class Boards {
   constructor(root, send) {
@@ -179,7 +182,7 @@ class Board {
       cursor,
       legend: { live: true },
       scales: { x: { time: false }, y: { distr: this.log ? 3 : 1, range: this.log ? undefined : padded } },
-      axes: [{ ...axisStyle(color, AXES[this.axis]), size: 30 }, axisStyle(color, "Loss")],
+      axes: [{ ...axisStyle(color, AXES[this.axis]), ...(WHOLE.has(this.axis) ? { incrs: STEPS } : {}), size: 30 }, axisStyle(color, "Loss")],
       hooks: { setSelect: [(plot) => this.keepZoom(plot)], draw: [(plot) => this.marks(plot, color)] },
     };
     const plot = new uPlot(options, [[], [], [], []], this.main);
