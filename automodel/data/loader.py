@@ -38,7 +38,7 @@ class _Collate:
     """Makes a batch of the rows of a micro-batch; an object, so that worker processes can be sent it."""
 
     def __init__(self, dummy: TokenRow, *, pad_token_id: int, multiple: int | None, length: int | None, side: Literal["left", "right"]) -> None:
-        self._dummy = {"input_ids": dummy["input_ids"], "labels": np.full_like(dummy["labels"], IGNORED)}
+        self._dummy = {**dummy, "labels": np.full_like(dummy["labels"], IGNORED)}
         self._pad, self._multiple, self._length = pad_token_id, multiple, length
         self._side: Literal["left", "right"] = side
 
@@ -52,7 +52,8 @@ class _Collate:
 class Loader:
     """Micro-batches of one rank; iterating goes from the current position to the end of the current epoch.
 
-    A batch holds `input_ids`, `attention_mask` and `labels` as `collate` makes them, and `rows`: the numbers of its rows, int64 [rows].
+    A batch holds `input_ids`, `attention_mask`, `labels` and what images need as `collate` makes them, and `rows`: the numbers of its rows,
+    int64 [rows].
 
     Every rank yields the same number of micro-batches. Where a rank has no rows left, the batch is a dummy: one real row whose labels are
     all -100 (and `rows` is empty), so that the rank takes part in collectives and adds nothing.
