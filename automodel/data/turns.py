@@ -59,6 +59,7 @@ class ChatRenderer:
     ) -> None:
         self._source, self._templates = source, template or source.chat_template
         self._everything, self._mask_history, self._mask_reasoning = everything, mask_history, mask_reasoning
+        self._eos = getattr(getattr(source, "tokenizer", source), "eos_token", None)
         if not self._templates:
             raise DataError(
                 "Conversations need a chat template, and the tokenizer has none.",
@@ -146,7 +147,7 @@ class ChatRenderer:
         return spans, len(turns) - len(spans)
 
     def _turn(self, chat: Chat, turn: int, text: str) -> Span:
-        before, through = self._before(chat, turn), self._write(chat, chat.messages[: turn + 1])
+        before, through = self._before(chat, turn), self._through(chat, turn)
         for part in (before, through):
             if not text.startswith(part):
                 raise _unclear(chat, "The chat template writes a conversation differently once an answer is there", part, text)
@@ -164,6 +165,17 @@ class ChatRenderer:
         # A line break behind the end-of-turn mark is no part of the answer; where there is no such mark, it is the mark.
         unmarked = content and not message.get("tool_calls") and said.rstrip().endswith(content)
         return len(before), len(before) + len(said if unmarked else said.rstrip())
+
+    def _through(self, chat: Chat, turn: int) -> str:
+        """Return the text up to the end of a turn."""
+        text = self._write(chat, chat.messages[: turn + 1])
+        body = text.removesuffix(self._eos) if self._eos else text
+        if body != text:
+            more = self._write(chat, chat.messages[: turn + 1], ready=True)
+            # An EOS that goes when another turn is to come ends the conversation, not the turn.
+            if more.startswith(body) and not more.startswith(text):
+                return body
+        return text
 
     def _before(self, chat: Chat, turn: int) -> str:
         """Return the text up to what the assistant writes: with the header of its turn."""

@@ -16,6 +16,8 @@ from automodel.recipe.describe import expected_text
 
 Path = tuple[str | int, ...]
 SHOWN = 80
+# The words of a tokenizer are no tokens of access.
+_WORD = re.compile(r"(^|_)(bos|eos|pad|unk|sep|cls|mask|turn)_token$", re.IGNORECASE)
 _SECRET = re.compile(r"(^|[_.-])(token|password|passwd|secret|api_?key|apikey|access_?key|authorization|credentials?)$", re.IGNORECASE)
 
 # What people write when they think of a key by another name.
@@ -60,7 +62,7 @@ class RecipeProblems(RecipeError):
 
 def is_secret(key: object) -> bool:
     """Return whether a key names a secret (hf_token, password, api_key), which is never written out."""
-    return isinstance(key, str) and bool(_SECRET.search(key))
+    return isinstance(key, str) and bool(_SECRET.search(key)) and not _WORD.search(key)
 
 
 def dotted(path: Iterable[str | int]) -> str:

@@ -66,6 +66,14 @@ def longer_rows(settings: Settings) -> Remedy | None:
     return Remedy(f"allow rows of {2 * now} instead of {now} tokens", (f"--dataset.seq_length={2 * now}",)) if isinstance(now, int) else None
 
 
+def plain_prompt(settings: Settings) -> Remedy | None:
+    """Return a prompt without the chat template, where the data can do without: conversations cannot."""
+    override = "--dataset.use_hf_chat_template=false"
+    if settings.get("dataset.name") == "chat" or settings.holds(override):
+        return None
+    return Remedy("use a plain prompt instead of the chat template", (override,))
+
+
 def longer_wait(settings: Settings) -> Remedy:
     """Return three times the patience of the ranks."""
     now = settings.number("dist_env.timeout_minutes", 10)
@@ -82,7 +90,6 @@ def fewer_checkpoints(settings: Settings) -> Remedy:
 _SMALLER: tuple[Fix, ...] = (smaller_batch, recompute, shorter_rows, chunked_loss, adapters, split_weights)
 _LOGIN = ("accept the terms on the model's page", "log in with: hf auth login", "name a local folder instead")
 _ONE_READER = change("read the data in the training process itself", "--dataloader.num_workers=0")
-_PLAIN_PROMPT = change("use a plain prompt instead of the chat template", "--dataset.use_hf_chat_template=false")
 _SDPA = change("use the attention of torch", "--model.attn_implementation=sdpa")
 _EAGER = change("use plain attention without special kernels", "--model.attn_implementation=eager", "--model.use_liger_kernel=false")
 _AUTOCAST = change("compute in bfloat16 by autocast over float32 weights", "--model.torch_dtype=float32", "--autocast.enabled=true")
@@ -239,7 +246,7 @@ SIGNATURES = (
         r"all labels masked|hold no token to train on|no (trained|supervised) token|labels are masked|labels were masked",
         "No token of the data would be trained on.",
         "The answers are empty or cut off, or the columns are mapped wrongly.",
-        (longer_rows, "look at the rows: automodel preview RECIPE", "check dataset.column_mapping", _PLAIN_PROMPT),
+        (longer_rows, "look at the rows: automodel preview RECIPE", "check dataset.column_mapping", plain_prompt),
     ),
     Signature(
         "script",
@@ -276,7 +283,7 @@ SIGNATURES = (
         r"|TemplateError|UndefinedError",
         "The tokenizer's chat template cannot be used as asked.",
         "It is missing, has no marks for the answers, or refuses these messages.",
-        (_PLAIN_PROMPT, "set dataset.chat_template to a template file", "take the instruct version of the model"),
+        (plain_prompt, "set dataset.chat_template to a template file", "take the instruct version of the model"),
     ),
     Signature(
         "lora_targets",

@@ -73,9 +73,11 @@ def test_data_without_a_trained_token_is_refused(desk: Desk) -> None:
     rows = desk.lab.work / "masked.jsonl"
     row = {"messages": [{"role": "user", "content": "Hello"}, {"role": "user", "content": "Is anybody there?"}]}
     rows.write_text("".join(json.dumps(row) + "\n" for _ in range(8)))
-    page = desk.open([workbench(recipe("masked", dataset={"name": "chat", "path_or_dataset": str(rows)}))])
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    page = desk.open([workbench(recipe("masked", dataset={"name": "chat", "path_or_dataset": str(rows), "chat_template": template}))])
     page.tab("data", quiet=1.5)
     page.am.locator("[data-panel=data] .am-badge.am-bad").first.wait_for()
+    page.am.get_by_text("no token of these data would be trained on").first.wait_for()
     page.tab("launch")
     button = page.am.get_by_role("button", name="Start (the data hold nothing to train on)")
     assert button.get_attribute("aria-disabled") == "true"

@@ -15,7 +15,7 @@ from automodel.data.turns import ChatRenderer
 from automodel.errors import DataError
 from tests.conftest import make_tokenizer
 from tests.data.conftest import load, section
-from tests.data.templates import CHATML, GENERATION, GENERATION_IN_LINES, INST, LLAMA3, MARKS, NO_PROMPT, THINKING
+from tests.data.templates import CHATML, CLOSING, GENERATION, GENERATION_IN_LINES, INST, LLAMA3, MARKS, NO_PROMPT, THINKING
 
 pytestmark = pytest.mark.both_ends
 USER, OTHER = {"role": "user", "content": "Who built it?"}, {"role": "user", "content": "When?"}
@@ -52,6 +52,7 @@ def trained(tokenizer, data, row=0):
         (LLAMA3, ["Anna Vell.<|eot_id|>", "In 1821.<|eot_id|>"]),
         (GENERATION, ["Anna Vell.<|im_end|>", "In 1821.<|im_end|>"]),
         (GENERATION_IN_LINES, ["Anna Vell.<|im_end|>\n", "In 1821.<|im_end|>\n"]),
+        (CLOSING, ["Anna Vell.<|im_end|>", "In 1821.<|im_end|>"]),
         (NO_PROMPT, ["Anna Vell.<|im_end|>", "In 1821.<|im_end|>"]),
     ],
 )
@@ -86,6 +87,18 @@ def test_the_mask_is_that_of_the_tokenizer(marked, jsonl, template):
     assert data.input_ids(0).tolist() == wanted["input_ids"]
     assert (data.labels(0) != -100).astype(int).tolist() == wanted["assistant_masks"]
     assert sum(wanted["assistant_masks"]) > 5
+
+
+def test_a_token_over_the_border_of_an_answer_is_trained(marked, jsonl):
+    glued = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}An{% generation %}{{ m.content }}{% endgeneration %}ll."
+        "{% else %}{{ m.content }}{% endif %}{{ eos_token }}{% endfor %}"
+    )
+    talk = [USER, {"role": "assistant", "content": "na Ve"}, OTHER, {"role": "assistant", "content": "na Ve"}]
+    wanted = marked.apply_chat_template(talk, chat_template=glued, return_dict=True, return_assistant_tokens_mask=True)
+    data = built(jsonl, marked, talk, glued)
+    assert trained(marked, data) == ["na Vell", "na Vell"]
+    assert (data.labels(0) != -100).astype(int).tolist() == wanted["assistant_masks"]
 
 
 def test_an_empty_generation_block_is_refused(marked, jsonl):

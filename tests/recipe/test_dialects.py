@@ -100,6 +100,20 @@ def test_dataset_targets(target: str, kind: str) -> None:
     assert (section.name, section.limit_dataset_samples) == (kind, 3)
 
 
+def test_conversations_of_nemo() -> None:
+    own = {"path_or_dataset_id": "talks.jsonl", "name": "part", "shuffle_seed": 3, "mask_history": True, "padding": "do_not_pad", "truncation": True}
+    ignored = {"unshifted": True, "start_of_turn_token": "<|im_start|>"}
+    loaded = recipe_from_dict({"dataset": {"_target_": f"{NEMO}.datasets.llm.chat_dataset.ChatDataset", **own, **ignored}})
+    section = loaded.recipe.dataset
+    assert (section.name, section.subset, section.path_or_dataset, section.mask_history) == ("chat", "part", "talks.jsonl", True)
+    assert section.padding is False
+    assert section.kwargs == {}
+    assert [warning.path for warning in loaded.warnings] == [f"dataset.{name}" for name in ignored]
+    not_built(loaded.recipe)
+    with pytest.raises(RecipeError, match="mask_historie"):
+        recipe_from_dict({"dataset": {"name": "chat", "mask_historie": True}})
+
+
 def test_a_dataset_of_nemo_that_is_not_here_is_named() -> None:
     target = f"{NEMO}.datasets.vlm.datasets.make_cord_v2_dataset"
     recipe = recipe_from_dict({"dataset": {"_target_": target, "split": "train"}}).recipe

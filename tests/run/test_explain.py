@@ -254,6 +254,12 @@ def test_a_tokenizer_without_a_template_and_an_unknown_model_are_known(tmp_path:
     assert unknown.explain().key == "model_type"
 
 
+def test_conversations_are_not_told_to_do_without_a_template() -> None:
+    answers = {kind: explain_text("has no chat template", {"dataset": {"name": kind}}) for kind in ("squad", "chat")}
+    told = {kind: "plain prompt" in str(answer.fixes) for kind, answer in answers.items() if answer is not None}
+    assert told == {"squad": True, "chat": False}
+
+
 @pytest.mark.parametrize(("key", "message"), MESSAGES)
 def test_real_messages_are_known(key: str, message: str) -> None:
     found = explain_text(message)

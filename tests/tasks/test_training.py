@@ -15,6 +15,7 @@ from automodel.launch import finetune
 from automodel.recipe import recipe_from_dict
 from automodel.run import RunFolder
 from automodel.tasks import run_recipe
+from tests.conftest import CHAT_TEMPLATE
 
 from .conftest import losses, train_rows
 
@@ -49,6 +50,28 @@ def test_a_run_learns_and_leaves_a_plain_model(recipe_dict: Make) -> None:
     assert tokenizer("When was it built?")["input_ids"]
     assert model.config.to_dict()["model_type"] == "llama"
     assert (run.path / "checkpoints" / "best").resolve().name == "epoch_1_step_10"
+
+
+@pytest.mark.both_ends
+def test_conversations_are_learned_with_the_template_that_is_saved(recipe_dict: Make, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    talks = tmp_path / "talks.jsonl"
+    turns = [("user", "Who built it?"), ("assistant", "Anna."), ("user", "When?"), ("assistant", "In 1821.")]
+    talks.write_text(8 * (json.dumps({"messages": [{"role": role, "content": said} for role, said in turns]}) + "\n"))
+    data = {"name": "chat", "path_or_dataset": str(talks), "chat_template": CHAT_TEMPLATE}
+    sections = {"dataset": data, "validation_dataset": {"split": "train[:1]"}, "samples": {"from_validation": 1, "max_new_tokens": 2}}
+    run = finetune(recipe_dict(**sections, optimizer={"lr": 1e-2}, step_scheduler={"num_epochs": 8}))
+    rows = train_rows(run)
+    assert rows[-1]["loss"] < rows[0]["loss"] / 2
+    assert rows[0]["label_tokens"] == 8 * sum(len(AutoTokenizer.from_pretrained(folder_of(run))(said)["input_ids"]) + 1 for _, said in turns[1::2])
+    assert AutoTokenizer.from_pretrained(folder_of(run)).chat_template == CHAT_TEMPLATE
+    sample = next(event for event in run.events() if event["kind"] == "sample")
+    assert "When?" in json.dumps(sample)
+
+
+def folder_of(run: Any) -> Path:
+    return Path(run.path) / "checkpoints" / "latest" / "model"
 
 
 def test_micro_batches_do_not_change_the_losses(recipe_dict: Make) -> None:

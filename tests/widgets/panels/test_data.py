@@ -153,8 +153,30 @@ def test_plain_text_is_trained_on_whole(tmp_path: Path) -> None:
     assert "<sandy>" not in panel.html()
 
 
+def test_a_conversation_shows_each_answer_as_a_stretch(tmp_path: Path) -> None:
+    file = tmp_path / "talk.jsonl"
+    talk = [("user", "Who built it?"), ("assistant", "Anna."), ("user", "When?"), ("assistant", "In 1821.")]
+    file.write_text(json.dumps({"messages": [{"role": role, "content": content} for role, content in talk]}) + "\n")
+    panel = settled(DataView(demo(name="chat", path_or_dataset=str(file), split="train")))
+    assert "need a chat template" in panel.html()
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    for name, value in {"template": template, "system": "Be brief.", "look": None}.items():
+        panel.handle(f"data.{name}", value, {})
+    html = settled(panel).html()
+    assert html.count('<strong class="am-run">') == 2
+    assert [token["text"] for token in panel.state.rows[0]["tokens"]].count("<|end|>") == 5
+    assert panel.state.rows[0]["text"].startswith("<system>Be brief.<|end|><user>")
+    panel.handle("data.shape", "text", {})
+    assert "<strong>⟦In 1821.&lt;|end|&gt;⟧</strong>" in panel.html()
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": "Hello"}]}) + "\n")
+    panel.handle("data.look", None, {})
+    assert "The launch is blocked" in settled(panel).html()
+    panel.handle("data.demo", None, {})
+    assert settled(panel).session.recipe["dataset"] == {"path_or_dataset": str(DEMO_DATA)}
+
+
 def test_kinds_that_are_not_built_say_so() -> None:
-    panel = settled(DataView(demo(name="chat")))
+    panel = settled(DataView(demo(name="hellaswag")))
     assert "cannot run it yet" in panel.html()
 
 
@@ -182,6 +204,9 @@ def pictures(tmp_path: Path) -> dict[str, Any]:
 def test_rows_with_images_show_pictures_and_one_chip_each(pictures: dict[str, Any]) -> None:
     panel = settled(DataView(pictures))
     assert "ready to train on" in panel.html()
+    panel.handle("data.demo", None, {})
+    assert panel.session.get("dataset.name") == "chat"
+    assert "The demo data hold no images" in panel.html()
     panel.handle("data.row", 2, {})
     html = panel.html()
     assert html.count('<img src="data:image/jpeg;base64,') == 2

@@ -24,6 +24,8 @@ def answer(**changes: Any) -> dict[str, Any]:
         "tokens": 400,
         "supervised_tokens": 40,
         "template": "plain",
+        "dropped_invalid": 0,
+        "rewritten": 0,
     }
     tokens = [{"id": 1, "text": "Q", "trained": False}, {"id": 2, "text": "A", "trained": True}]
     row = {"index": 0, "text": "QA", "trained_text": "A", "token_count": 2, "trained_count": 1, "tokens": tokens}
@@ -51,6 +53,16 @@ def test_counts_and_remarks() -> None:
     assert state.tiles()["Left out"] == "2"
     assert any("3 of 12 rows: cut to the limit" in line for line in state.remarks())
     assert (state.quantile(0.5), state.quantile(0.9), state.pages, state.sets) == (30, 50, 2, ["training", "validation"])
+
+
+def test_remarks_on_conversations() -> None:
+    state = DataState()
+    state.take(RECIPE, answer(report={**answer()["report"], "template": "chat", "dropped_invalid": 4, "rewritten": 5}))
+    assert state.tiles()["Left out"] == "6"
+    said = " ".join(state.remarks())
+    assert "4 of 12 rows: left out, because they cannot be read" in said
+    assert "3 of 12 rows: cut to the limit, oldest turns first" in said
+    assert "5 of 12 rows: only their last answers are trained on" in said
 
 
 def test_few_trained_tokens_are_remarked() -> None:

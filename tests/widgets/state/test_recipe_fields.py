@@ -100,7 +100,12 @@ def test_a_default_reads_back(field) -> None:
         ("loss_fn.chunk_len", {"loss_fn": {"name": "chunked_ce"}}, None),
         ("fp8.enabled", {}, "Not in this version"),
         ("processor.max_pixels", {}, "images and text"),
+        ("dataset.truncation", {"recipe": "FinetuneRecipeForVLM"}, "Half an image"),
         ("processor.max_pixels", {"recipe": "FinetuneRecipeForVLM"}, None),
+        ("dataset.mask_history", {}, "conversations"),
+        ("dataset.mask_history", {"dataset": {"name": "chat"}}, None),
+        ("dataset.system_prompt", {"dataset": {"name": "chat"}}, None),
+        ("dataset.prompt_template", {"dataset": {"name": "chat"}}, "chat template"),
     ],
 )
 def test_a_field_that_cannot_apply_says_why(path, more, word) -> None:
@@ -125,5 +130,6 @@ def test_methods_options_and_sections_say_why(monkeypatch) -> None:
     assert "no images" in str(option_why_not("dataset.name", "text", images))
     assert option_why_not("dataset.name", "chat", images) is None
     assert section_why_not("processor") is None
+    assert option_why_not("dataset.name", "chat", recipe) is None
     assert section_why_not("wandb")
     assert section_why_not(VALIDATION) is None

@@ -118,9 +118,15 @@ class DataView(Panel):
                 lines.append(self._entry(f"Column of the {role}", role, get(f"dataset.column_mapping.{role}"), f"Its name in the file: {words}."))
         if kind == "text":
             lines.append(self._entry("Column of the text", "text", get("dataset.text_column", "text"), "Its name in the file."))
+        if kind == "chat":
+            said = "Put first in each conversation that has none. May be empty."
+            lines.append(self._entry("System prompt", "system", get("dataset.system_prompt"), said))
+            said = "A file, or Jinja text. Empty: the tokenizer's own."
+            lines.append(self._entry("Chat template", "template", get("dataset.chat_template"), said))
         lacking = "Reading already" if self._busy else why_not(self.session.recipe)
         row = button("Look at the data", self.act("look"), why_not=lacking)
-        row += button("Use the demo data", self.act("demo"), kind="quiet", title="Questions about an invented world, shipped with the package")
+        title, held = "Questions about an invented world, shipped with the package", "The demo data hold no images" if with_images(recipe) else None
+        row += button("Use the demo data", self.act("demo"), kind="quiet", title=title, why_not=held)
         return tag("div", "".join(lines), class_="am-fields") + tag("div", row + self._model(lacking), class_="am-row am-after")
 
     def _model(self, lacking: str | None) -> Html:
@@ -174,8 +180,10 @@ class DataView(Panel):
     def act_demo(self, _value: Any, _fields: Mapping[str, str]) -> None:
         """Take the data that come with the package, and its model where none is chosen."""
         recipe = self.session.recipe
+        if with_images(recipe):
+            return
         recipe["dataset"] = {**recipe.get("dataset", {}), "path_or_dataset": str(DEMO_DATA)}
-        for name in ("name", "split", "subset", "revision", "column_mapping", "_target_", "target"):
+        for name in ("name", "split", "subset", "revision", "column_mapping", "system_prompt", "chat_template", "_target_", "target"):
             recipe["dataset"].pop(name, None)
         if why_not(recipe) is not None:
             recipe["model"] = {**recipe.get("model", {}), "pretrained_model_name_or_path": str(DEMO_MODEL)}
@@ -223,6 +231,14 @@ class DataView(Panel):
     def act_text(self, value: Any, _fields: Mapping[str, str]) -> None:
         """Name the column of the text."""
         self.session.set("dataset.text_column", None if str(value).strip() in ("", "text") else str(value).strip())
+
+    def act_system(self, value: Any, _fields: Mapping[str, str]) -> None:
+        """Set the system prompt of conversations."""
+        self.session.set("dataset.system_prompt", str(value).strip() or None)
+
+    def act_template(self, value: Any, _fields: Mapping[str, str]) -> None:
+        """Set the chat template, or take the tokenizer's own."""
+        self.session.set("dataset.chat_template", str(value).strip() or None)
 
     def act_side(self, value: Any, _fields: Mapping[str, str]) -> None:
         """Show another tab."""

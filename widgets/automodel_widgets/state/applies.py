@@ -51,6 +51,11 @@ _RULES: tuple[tuple[str, Callable[[RecipeFields], bool], str], ...] = (
         (f"dataset.{name}", lambda r: r.dataset.name in ("text", "mock"), "Only for rows with a prompt and an answer")
         for name in ("prompt_template", "system_prompt", "answer_only_loss_mask", "use_hf_chat_template", "chat_template")
     ),
+    ("dataset.prompt_template", lambda r: r.dataset.name == "chat", "Conversations are written by the chat template"),
+    ("dataset.use_hf_chat_template", lambda r: r.dataset.name == "chat" or r.task == "vlm", "Conversations always use it"),
+    ("dataset.truncation", lambda r: r.task == "vlm", "Half an image cannot be read: too long rows are left out"),
+    *((f"dataset.{name}", lambda r: r.dataset.name != "chat", "Only for conversations") for name in ("mask_history", "mask_reasoning_content")),
+    ("dataset.skip_invalid_samples", lambda r: r.dataset.name != "chat" and r.task != "vlm", "Only for conversations"),
     ("dataloader.batch_size", lambda _r: True, "Set by 'Local batch' for training"),
     *(
         (f"dataloader.{name}", lambda r: not r.dataloader.num_workers, "Only with worker processes")

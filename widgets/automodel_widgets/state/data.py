@@ -131,7 +131,7 @@ class DataState:
     def tiles(self) -> dict[str, str]:
         """Return the counts, named."""
         report = self.report
-        lost = report["dropped_no_label"] + report["dropped_too_long"] + report["dropped_no_answer"]
+        lost = sum(count for name, count in report.items() if name.startswith("dropped_"))
         return {
             "Rows": f"{report['rows_kept']:,}",
             "Left out": f"{lost:,}",
@@ -149,7 +149,9 @@ class DataState:
             "dropped_no_answer": "left out, because they have no answer",
             "dropped_no_label": "left out, because they hold no trained token",
             "dropped_too_long": "left out, because they are longer than the limit",
-            "truncated": "cut to the limit, at the left of the prompt",
+            "dropped_invalid": "left out, because they cannot be read",
+            "truncated": "cut to the limit, oldest turns first" if report["template"] == "chat" else "cut to the limit, at the left of the prompt",
+            "rewritten": "only their last answers are trained on, because the chat template writes earlier ones differently once others follow",
         }
         for name, words in losses.items():
             if report[name]:
