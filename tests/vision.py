@@ -78,7 +78,7 @@ def make_llava(folder: Path) -> Path:
     )
     processor.save_pretrained(folder)
     images.save_pretrained(folder)
-    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
     torch.manual_seed(0)
     config = LlavaConfig(
         text_config=LlamaConfig(**TEXT),

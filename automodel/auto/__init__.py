@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from automodel.auto.processor import build_processor, save_processor
     from automodel.auto.resolution import Resolution
     from automodel.auto.saving import HfFolderReport, save_hf, verify_hf
-    from automodel.auto.sections import build_model, build_tokenizer, resolve_config
+    from automodel.auto.sections import build_model, build_tokenizer, class_that_writes, resolve_config
     from automodel.auto.tokenizer import NeMoAutoTokenizer
 else:
     _PLACES = {
@@ -42,7 +42,7 @@ else:
         "automodel.auto.processor": ("build_processor", "save_processor"),
         "automodel.auto.resolution": ("Resolution",),
         "automodel.auto.saving": ("HfFolderReport", "save_hf", "verify_hf"),
-        "automodel.auto.sections": ("build_model", "build_tokenizer", "resolve_config"),
+        "automodel.auto.sections": ("build_model", "build_tokenizer", "class_that_writes", "resolve_config"),
         "automodel.auto.tokenizer": ("NeMoAutoTokenizer",),
     }
 
@@ -73,6 +73,7 @@ __all__ = [
     "build_processor",
     "build_tokenizer",
     "check_weights",
+    "class_that_writes",
     "inspect",
     "query_capabilities",
     "resolve_config",

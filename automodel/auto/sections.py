@@ -146,6 +146,22 @@ def build_tokenizer(section: TokenizerSection | None, model: ModelSection) -> Pr
     return tokenizer
 
 
+def class_that_writes(source: str) -> Any:
+    """Return the auto class for a model that writes text, with or without images to read, by its config.
+
+    Raises:
+        ModelError: the config cannot be read.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    from automodel.auto import models
+    from automodel.auto.configs import load_config
+
+    kind = load_config(source, trust_remote_code=False)[0].model_type
+    sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return models.NeMoAutoModelForImageTextToText if sees else models.NeMoAutoModelForCausalLM
+
+
 def place_of(section: TokenizerSection | ProcessorSection, model: ModelSection, *, what: str) -> tuple[str, dict[str, Any]]:
     """Return where a tokenizer or processor lies, its own place or that of the model, and the arguments of its download.
 

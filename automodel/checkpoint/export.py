@@ -60,25 +60,37 @@ def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = 
     """
     import torch
 
-    from automodel.auto import NeMoAutoModelForCausalLM, NeMoAutoTokenizer, save_hf, verify_hf
+    from automodel.auto import NeMoAutoTokenizer, class_that_writes, save_hf, verify_hf
     from automodel.peft import load_adapter
 
     folder, out = model_folder(source), _fresh(target)
     origin = base or base_of(folder)
-    started = NeMoAutoModelForCausalLM.from_pretrained(origin, dtype=torch.float32)
+    maker = class_that_writes(origin)
+    started = maker.from_pretrained(origin, dtype=torch.float32)
     kept = _file_dtype(origin)
     model = load_adapter(started, folder, trainable=False).eval()
     expected = _probe(model)
     merged: Any = model.merge_and_unload(safe_merge=True)
     tokenizer = NeMoAutoTokenizer.from_pretrained(str(folder if (folder / "tokenizer_config.json").is_file() else origin))
+    processor = _processor(folder, tokenizer)
 
     def write(aside: Path) -> None:
-        save_hf(merged.to(kept), aside, tokenizer=tokenizer)
+        save_hf(merged.to(kept), aside, tokenizer=tokenizer, processor=processor)
         verify_hf(aside)
-        again = NeMoAutoModelForCausalLM.from_pretrained(str(aside), dtype=torch.float32).eval()
+        again = maker.from_pretrained(str(aside), dtype=torch.float32).eval()
         _compare(expected, _probe(again), TOLERANCE.get(str(kept).removeprefix("torch."), 1e-4))
 
     return _written(out, write)
+
+
+def _processor(folder: Path, tokenizer: Any) -> Any:
+    """Return the processor that a job on images and text saved beside its adapter, or None."""
+    if not (folder / "preprocessor_config.json").is_file():
+        return None
+    from automodel.auto import build_processor
+    from automodel.recipe.schema import ModelSection
+
+    return build_processor(None, ModelSection(pretrained_model_name_or_path=str(folder)), tokenizer=tokenizer)
 
 
 def base_of(folder: Path) -> str:

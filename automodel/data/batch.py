@@ -51,6 +51,11 @@ def collate(
     return {name: torch.from_numpy(values) for name, values in found.items()} | _joined(rows)
 
 
+def has_images(row: TokenRow) -> bool:
+    """Say whether a row holds pixels beside its tokens."""
+    return any(isinstance(value, torch.Tensor) for value in row.values())
+
+
 def _joined(rows: Sequence[TokenRow]) -> Batch:
     """Put the tensors of rows one after the other; a row without images has none."""
     parts: dict[str, list[torch.Tensor]] = {}

@@ -53,7 +53,12 @@ class DataReport:
 
 
 class Media(Protocol):
-    """What rows hold beside tokens, made anew each time it is asked for: pixels are many times larger than the text."""
+    """What rows hold beside tokens, made anew each time it is asked for: pixels are many times larger than the text.
+
+    `example` is the number of a row with few images, or None where no row has any.
+    """
+
+    example: int | None
 
     def inputs(self, index: int, ids: Ints) -> dict[str, Any]:
         """Return what the model wants beside the tokens `ids` of a row; values for each token as arrays [length], the rest as tensors."""

@@ -46,6 +46,8 @@ class Pictures:
 
     def __init__(self, expander: Expander, rows: Sequence[_Seen]) -> None:
         self._expander, self._rows = expander, rows
+        seen = [(len(row.pictures), len(row.text), number) for number, row in enumerate(rows) if row.pictures]
+        self.example = min(seen)[2] if seen else None
 
     def inputs(self, index: int, ids: Ints) -> dict[str, Any]:
         """Return pixels and all else that the model wants beside the tokens of a row.

@@ -243,14 +243,14 @@ def _load_adapter(source: Source) -> list[str]:
     import torch
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-    from automodel.auto import NeMoAutoModelForCausalLM, verify_hf
+    from automodel.auto import class_that_writes, verify_hf
 
     config = source.config()
     named = str(config.get("base_model_name_or_path") or "")
     if config.get("task_type") != "CAUSAL_LM" or config.get("peft_type") != "LORA":
         return [f"the adapter was not put on its base model: {config.get('peft_type')} for {config.get('task_type')} is not checked"]
     try:
-        shape = NeMoAutoModelForCausalLM.from_pretrained(named, device="meta", revision=config.get("revision"))
+        shape = class_that_writes(named).from_pretrained(named, device="meta", revision=config.get("revision"))
     except ModelError as error:
         return [f"the adapter was not put on its base model, which is not here: {error.what}"]
     lora = LoraConfig.from_pretrained(str(source.folder))

@@ -136,7 +136,7 @@ def _start_of_run(folder: Path) -> str | None:
 def _load(folder: str, origin: str | None) -> tuple[Any, Any]:
     import torch
 
-    from automodel.auto import NeMoAutoModelForCausalLM, NeMoAutoTokenizer
+    from automodel.auto import NeMoAutoTokenizer, class_that_writes
     from automodel.checkpoint.save import quiet_bars
     from automodel.peft import load_adapter
 
@@ -144,7 +144,7 @@ def _load(folder: str, origin: str | None) -> tuple[Any, Any]:
     # A CPU computes float32 exactly and, without bfloat16 instructions, faster as well.
     dtype = "auto" if device == "cuda" else torch.float32
     with quiet_bars():
-        model: Any = NeMoAutoModelForCausalLM.from_pretrained(origin or folder, dtype=dtype, device=device)
+        model: Any = class_that_writes(origin or folder).from_pretrained(origin or folder, dtype=dtype, device=device)
     if origin is not None:
         model = load_adapter(model, Path(folder), trainable=False)
     own = Path(folder) / "tokenizer_config.json"

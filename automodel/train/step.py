@@ -30,7 +30,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 def counts(batches: Sequence[Batch]) -> tuple[int, int]:
     """Return how many tokens are real and how many are trained, over some micro-batches of this process (dummies count nothing)."""
-    real = sum(int(batch["attention_mask"].sum()) for batch in batches if len(batch["rows"]))
+    real = sum(int(batch["attention_mask"][: len(batch["rows"])].sum()) for batch in batches)
     trained = sum(int((batch["labels"][:, 1:] != IGNORE).sum()) for batch in batches)
     return real, trained
 

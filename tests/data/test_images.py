@@ -18,6 +18,7 @@ from automodel.data.expand import lay
 from automodel.data.images import read_picture, thumbnail
 from automodel.errors import DataError, ModelError, NotBuiltError
 from automodel.recipe.schema import DataloaderSection, DatasetSection, ModelSection, ProcessorSection, StepSchedulerSection
+from automodel.train.step import counts
 from tests.vision import chat_rows, make_image, make_llava, make_qwen
 
 
@@ -341,16 +342,26 @@ def test_tensors_of_unequal_sizes_are_filled_with_zeros() -> None:
     assert batch["pixel_values"].sum(dim=(2, 3, 4)).tolist() == [[12, 0, 0], [12, 12, 12]]
 
 
-def test_a_rank_without_rows_has_a_dummy_with_pixels(processors: dict[str, Any], tmp_path: Path) -> None:
-    data = built(chat_rows(tmp_path, 3), processors["llava"])
-    scheduler = StepSchedulerSection(global_batch_size=4, local_batch_size=2)
-    batches = [
-        batch
-        for rank in range(2)
-        for batch in build_loader(data, DataloaderSection(), scheduler=scheduler, rank=rank, world_size=2, pad_token_id=0, training=False)
+def batches_of(data: Any, world_size: int) -> list[Any]:
+    scheduler = StepSchedulerSection(global_batch_size=4, local_batch_size=1)
+    ranks = [
+        build_loader(data, DataloaderSection(), scheduler=scheduler, rank=rank, world_size=world_size, pad_token_id=0, training=False)
+        for rank in range(world_size)
     ]
-    assert sorted(row for batch in batches for row in batch["rows"].tolist()) == [0, 1, 2]
-    assert all(len(batch["pixel_values"]) == int((batch["input_ids"] == processors["llava"].image_token_id).sum()) // 4 for batch in batches)
+    return [batch for loader in ranks for batch in loader]
+
+
+def test_every_batch_of_several_ranks_has_pixels_so_that_all_use_the_same_parts(processors: dict[str, Any], tmp_path: Path) -> None:
+    data = built(chat_rows(tmp_path, 5), processors["llava"])  # the last row has no image, and one rank runs out of rows
+    batches = batches_of(data, 2)
+    assert sorted(row for batch in batches for row in batch["rows"].tolist()) == [0, 1, 2, 3, 4]
+    assert len(batches) == 6
+    for batch in batches:
+        assert len(batch["pixel_values"]) == int((batch["input_ids"] == processors["llava"].image_token_id).sum()) // 4 > 0
+        trained = (batch["labels"] != -100).any(dim=1)
+        assert trained.tolist() == [True] * len(batch["rows"]) + [False] * (len(batch["labels"]) - len(batch["rows"]))
+    assert counts(batches)[0] == int(data.lengths.sum())
+    assert sum("pixel_values" not in batch for batch in batches_of(data, 1)) == 1
 
 
 # The processor.

@@ -158,6 +158,31 @@ def test_adapters_stay_out_of_a_frozen_vision_tower(kind: str, spec: Make) -> No
     assert free.trained_parameters > found.trained_parameters
 
 
+@pytest.mark.both_ends
+def test_an_adapter_is_merged_with_its_processor_and_answers(spec: Make, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from automodel.checkpoint import merge_adapter
+    from automodel.tasks.generate import generate
+
+    data = spec(peft={"dim": 4})
+    run = finetune(data)
+    assert generate(run, "Who built it?", max_new_tokens=3).tokens == 3
+    folder = merge_adapter(run.path, tmp_path / "merged")
+    before = AutoProcessor.from_pretrained(data["model"]["pretrained_model_name_or_path"])
+    assert AutoProcessor.from_pretrained(folder).chat_template == before.chat_template
+    assert type(AutoModelForImageTextToText.from_pretrained(folder)).__name__ == "LlavaForConditionalGeneration"
+
+
+def test_the_layers_are_those_of_the_language_model(spec: Make) -> None:
+    from automodel.parallel import decoder_layers
+    from automodel.tasks.preflight import sizes
+
+    ready = preflight(recipe_from_dict(spec()).recipe)
+    model = sizes(ready.recipe, ready.precision).model
+    assert {type(layer).__name__ for layer in decoder_layers(model)} == {"LlamaDecoderLayer"}
+
+
 def test_a_frozen_tower_is_thawed_on_request(spec: Make) -> None:
     frozen, whole = plan(spec()), plan(spec(freeze_config={"freeze_vision_tower": False}))
     assert frozen.trained_parameters < whole.trained_parameters == whole.parameters
