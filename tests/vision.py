@@ -13,9 +13,11 @@ from tests.conftest import make_tokenizer
 
 try:  # transformers 5 keeps the image processors that need Pillow alone under names of their own
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as CLIPImages
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil as IdeficsImages
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil as QwenImages
 except ImportError:
     from transformers import CLIPImageProcessor as CLIPImages
+    from transformers import Idefics3ImageProcessor as IdeficsImages
     from transformers import Qwen2VLImageProcessor as QwenImages
 
 _TEMPLATE = (
@@ -115,6 +117,31 @@ def make_qwen(folder: Path) -> Path:
     torch.manual_seed(0)
     config = Qwen2_5_VLConfig(text_config={**TEXT, "rope_scaling": rope}, vision_config=vision, **marks, tie_word_embeddings=False)
     Qwen2_5_VLForConditionalGeneration(config).to(torch.float32).save_pretrained(folder)
+    return folder
+
+
+def make_idefics(folder: Path) -> Path:
+    """Write a random Idefics3, whose processor cuts an image into tiles of 28 x 28 pixels, 4 tokens each, and puts marks around them."""
+    import torch
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
+
+    tiles = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    tokenizer = _tokenizer(folder, ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *tiles])
+    images = IdeficsImages(size={"longest_edge": 56}, max_image_size={"longest_edge": 28})
+    processor = Idefics3Processor(image_processor=images, tokenizer=tokenizer, image_seq_len=4, chat_template=LLAVA_TEMPLATE)
+    processor.save_pretrained(folder)
+    images.save_pretrained(folder)
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 7}
+    torch.manual_seed(0)
+    config = Idefics3Config(
+        text_config={**TEXT, "model_type": "llama", "vocab_size": 380},
+        vision_config=vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    Idefics3ForConditionalGeneration(config).to(torch.float32).save_pretrained(folder)
     return folder
 
 

@@ -19,7 +19,7 @@ from automodel.data.images import read_picture, thumbnail
 from automodel.errors import DataError, ModelError, NotBuiltError
 from automodel.recipe.schema import DataloaderSection, DatasetSection, ModelSection, ProcessorSection, StepSchedulerSection
 from automodel.train.step import counts
-from tests.vision import chat_rows, make_image, make_llava, make_qwen
+from tests.vision import chat_rows, make_idefics, make_image, make_llava, make_qwen
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +191,21 @@ def prompt_with_one_place_each(text: str, processor: Any) -> str:
     while mark * 2 in text:
         text = text.replace(mark * 2, mark)
     return text
+
+
+@pytest.mark.both_ends
+def test_tiles_and_their_marks_belong_to_the_image(tmp_path: Path) -> None:
+    processor = processor_of(make_idefics(tmp_path / "model"))
+    data = built(chat_rows(tmp_path), processor)
+    for index in range(6):
+        ids = data.input_ids(index)
+        runs = [image.tokens for image in data.media.shown(index)]
+        text = processor.tokenizer.decode([token for at, token in enumerate(ids) if not any(start <= at < end for start, end in runs)])
+        assert text == f"<|user|>Who built bridge {index}?</s><|assistant|>Anna Vell, in {1800 + index}.</s>"
+        assert said(data, index, processor) == f"Anna Vell, in {1800 + index}.</s>"
+        for start, end in runs:
+            assert processor.tokenizer.decode(ids[start]) == processor.tokenizer.decode(ids[end - 1]) == "<fake_token_around_image>"
+            assert (ids[start:end] == processor.image_token_id).sum() % 4 == 0
 
 
 def test_the_whole_text_is_trained_on_if_asked_but_no_image_token(processors: dict[str, Any], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from automodel.tasks import plan, preview, run_recipe
 from automodel.tasks.preflight import preflight
 from automodel.train.head import SupervisedLoss
 from automodel.train.step import TOKENS_AT_ONCE
-from tests.vision import chat_rows, make_llava, make_qwen
+from tests.vision import chat_rows, make_idefics, make_llava, make_qwen
 
 from .conftest import losses, merge, train_rows
 
@@ -29,7 +29,8 @@ KINDS = ("llava", "qwen")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {"llava": make_llava(tmp_path_factory.mktemp("llava")), "qwen": make_qwen(tmp_path_factory.mktemp("qwen"))}
+    makers = {"llava": make_llava, "qwen": make_qwen, "idefics": make_idefics}
+    return {name: make(tmp_path_factory.mktemp(name)) for name, make in makers.items()}
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def by_hand(folder: Path, data: Path, rows: tuple[int, ...]) -> Any:
 
 
 @pytest.mark.both_ends
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "idefics"])
 def test_loss_and_gradients_are_those_of_transformers_by_hand(kind: str, spec: Make, folders: dict[str, Path]) -> None:
     from automodel.auto import build_model
 
