@@ -12,6 +12,7 @@ BUILT_TASKS = ("sft", "pretrain", "vlm")
 BUILT_DATASETS = ("squad", "column_mapped", "chat", "text", "mock")
 # Kinds whose rows may hold images, for a model that reads them.
 IMAGE_DATASETS = ("chat", "column_mapped")
+_IMAGE_ROWS = "for images and text: `name: chat` with image parts in messages, or `name: column_mapped` with an image column"
 
 
 def _degree(name: str) -> Callable[[RecipeFields], bool]:
@@ -23,7 +24,7 @@ def _sets(recipe: RecipeFields) -> list[DatasetSection]:
 
 
 def _no_images(recipe: RecipeFields) -> bool:
-    return recipe.task == "vlm" and any(s.target is not None or s.name not in IMAGE_DATASETS for s in _sets(recipe))
+    return recipe.task == "vlm" and any(s.target is None and s.name not in IMAGE_DATASETS for s in _sets(recipe))
 
 
 def _option(name: str) -> Callable[[RecipeFields], bool]:
@@ -54,10 +55,11 @@ NOT_BUILT: tuple[tuple[str, Callable[[RecipeFields], bool], str], ...] = (
     ("model._target_", lambda r: r.model.target is not None, "name the model by pretrained_model_name_or_path"),
     ("loss_fn._target_", lambda r: r.loss_fn.target is not None, "loss_fn: {name: masked_ce}"),
     ("dataset.name", lambda r: any(s.target is None and s.name not in BUILT_DATASETS for s in _sets(r)), f"one of {', '.join(BUILT_DATASETS)}"),
-    ("dataset.name", _no_images, "for images and text: `name: chat` with image parts in messages, or `name: column_mapped` with an image column"),
+    ("dataset.name", _no_images, _IMAGE_ROWS),
+    ("dataset._target_", lambda r: r.task == "vlm" and any(s.target is not None for s in _sets(r)), _IMAGE_ROWS),
     (
         "dataset._target_",
-        lambda r: any(str(s.target).startswith("nemo_automodel.") for s in _sets(r)),
+        lambda r: r.task != "vlm" and any(str(s.target).startswith("nemo_automodel.") for s in _sets(r)),
         f"use one of {', '.join(BUILT_DATASETS)}, or a callable of your own with --allow-target",
     ),
     ("peft.moe_rank_scaling", lambda r: r.peft is not None and r.peft.moe_rank_scaling, "moe_rank_scaling: false"),

@@ -75,6 +75,7 @@ def test_every_key_says_what_it_does() -> None:
         ({"recipe": "TrainFinetuneRecipeForSequenceClassification"}, "recipe"),
         ({"recipe": "FinetuneRecipeForVLM", "dataset": {"name": "squad"}}, "dataset.name"),
         ({"recipe": "FinetuneRecipeForVLM", "dataset": {"name": "chat"}, "processor": {"target": "automodel.Own"}}, "processor._target_"),
+        ({"recipe": "FinetuneRecipeForVLM", "dataset": {"target": "nemo_automodel.vlm.make_cord_v2_dataset"}}, "dataset._target_"),
         ({"processor": {"max_pixels": 1000}}, "processor"),
         ({"kd_ratio": 0.5}, "teacher_model"),
     ],
