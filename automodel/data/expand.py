@@ -18,6 +18,7 @@ from automodel.data.turns import RenderedChat
 from automodel.errors import DataError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from transformers import PreTrainedTokenizerBase
 
 # Names under which processors keep the token that stands for an image in a text.
@@ -44,6 +45,8 @@ class Expander:
         self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
         eos_id(self.tokenizer)
         self._ends = end_ids(self.tokenizer)
+        self._made: dict[tuple[Any, ...], list[list[int]]] = {}
+        self._single: dict[tuple[int, int], int] = {}
         if not self.tokenizer.is_fast:
             raise DataError(
                 "The tokenizer of this processor does not say where its tokens stand in the text, so the answer cannot be told from the prompt.",
@@ -60,8 +63,8 @@ class Expander:
             pictures: the images, in the order of their places.
             where: place of the row, for messages.
 
-        Image tokens are never trained on. EOS is added, trained, where the text ends with an answer that has no mark of
-        its end.
+        Image tokens are never trained on. EOS is added, trained, where the text ends with an answer that has no mark of its end. Which tokens
+        images get depends on their sizes alone, so the processor is asked once for images of the same sizes; `inputs` is what training sees.
 
         Raises:
             DataError: an image cannot be read, the text has not one place for each image, or the processor changes the text between them.
@@ -75,12 +78,8 @@ class Expander:
             out = tokenize(self.tokenizer, [text])
             plain = out["input_ids"][0]
         mark = self._mark(plain, len(pictures), text=text, where=where)
-        place = self.tokenizer.convert_tokens_to_ids(mark) if mark is not None else None
-        whole: list[int] = self.inputs(text, pictures, where=where)["input_ids"][0].tolist()
-        laid = lay(plain, whole, place)  # type: ignore[arg-type]  # one token gives one id
-        if laid is None:
-            raise self._changed(plain, whole, where)
-        at, runs = laid
+        images = [picture.open() for picture in pictures]
+        whole, at, runs = self._laid(text, plain, mark, images, where)
         ids = np.array(whole, dtype=np.int32)
         labels = np.full(len(ids), IGNORED, dtype=np.int32)
         prompt = len(ids)
@@ -88,18 +87,36 @@ class Expander:
             if target is not None and any(start < last and end > first for first, last in trained):
                 labels[target] = ids[target]
             prompt = target if target is not None and end > chat.answer else prompt
-        return Expanded(Encoded(ids, labels, prompt), text, self._parted(runs, mark, pictures, where))
+        return Expanded(Encoded(ids, labels, prompt), text, self._parted(runs, mark, images, where))
 
-    def inputs(self, text: str, pictures: Sequence[Picture], *, where: str) -> dict[str, Any]:
+    def _laid(
+        self, text: str, plain: list[int], mark: str | None, images: Sequence[Image], where: str
+    ) -> tuple[list[int], list[int | None], list[tuple[Span, int]]]:
+        """Return the tokens of the row, where those of the text stand in it, and the runs of image tokens with their numbers of images."""
+        place: Any = self.tokenizer.convert_tokens_to_ids(mark) if mark is not None else None
+        texts, counts = _cut(plain, place)
+        key = (tuple(image.size for image in images), tuple(counts))
+        known = self._made.get(key)
+        whole: list[int] = self.inputs(text, images, where=where)["input_ids"][0].tolist() if known is None else _joined(texts, known)
+        laid = lay(plain, whole, place)
+        if laid is None:
+            raise self._changed(plain, whole, where)
+        tokens = [whole[start:end] for (start, end), _ in laid[1]]
+        # Tokens of plain text at a border may melt into the text beside them, and then depend on it.
+        if all(run[0] in self._ends and run[-1] in self._ends for run in tokens):
+            self._made[key] = tokens
+        return whole, *laid
+
+    def inputs(self, text: str, images: Sequence[Image], *, where: str) -> dict[str, Any]:
         """Return what the processor makes of one row: tensors with a leading dimension of 1, or of the number of images or patches."""
-        images = {"images": [[picture.open() for picture in pictures]]} if pictures else {}
+        given = {"images": [list(images)]} if images else {}
         try:
-            return dict(self.processor(text=[text], **images, add_special_tokens=False, return_tensors="pt"))
+            return dict(self.processor(text=[text], **given, add_special_tokens=False, return_tensors="pt"))
         except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
             raise DataError(
                 f"The processor of the model cannot read a row ({where}).",
                 found=f"{type(self.processor).__name__}: {type(error).__name__}: {str(error)[:200]}",
-                expected=f"a text with {len(pictures)} images that this processor takes",
+                expected=f"a text with {len(images)} images that this processor takes",
                 fix="look at that row: very small or very long images, or a text that holds the processor's own image token",
             ) from error
 
@@ -120,20 +137,24 @@ class Expander:
             fix="use the chat template of the model's processor, and write no image token into the text itself",
         )
 
-    def _parted(self, runs: list[tuple[Span, int]], mark: str | None, pictures: Sequence[Picture], where: str) -> tuple[Span, ...]:
+    def _parted(self, runs: list[tuple[Span, int]], mark: str | None, images: Sequence[Image], where: str) -> tuple[Span, ...]:
         """Part the runs of images that follow each other without text: each image alone says how many tokens are its own."""
         found: list[Span] = []
         for (start, end), count in runs:
             sizes = [end - start]
             if count > 1:
-                group = pictures[len(found) : len(found) + count]
-                alone = [len(self.inputs(str(mark), [one], where=where)["input_ids"][0]) for one in group]
+                alone = [self._alone(str(mark), one, where) for one in images[len(found) : len(found) + count]]
                 # An image that is cut into fewer tiles in company cannot be told from its neighbours: the first one then stands for all.
                 sizes = alone if sum(alone) == end - start else [end - start] + [0] * (count - 1)
             for size in sizes:
                 found.append((start, start + size))
                 start += size
         return tuple(found)
+
+    def _alone(self, mark: str, image: Image, where: str) -> int:
+        if image.size not in self._single:
+            self._single[image.size] = len(self.inputs(mark, [image], where=where)["input_ids"][0])
+        return self._single[image.size]
 
     def _changed(self, plain: list[int], whole: list[int], where: str) -> DataError:
         at = next((at for at, (one, other) in enumerate(zip(plain, whole, strict=False)) if one != other), min(len(plain), len(whole)))
@@ -189,6 +210,10 @@ def _cut(plain: list[int], place: int | None) -> tuple[list[list[int]], list[int
             counts.append(1)
             texts.append([])
     return texts, counts
+
+
+def _joined(texts: list[list[int]], runs: list[list[int]]) -> list[int]:
+    return texts[0] + [token for run, text in zip(runs, texts[1:], strict=True) for token in (*run, *text)]
 
 
 def _find(whole: list[int], part: list[int], start: int, limit: int) -> int | None:

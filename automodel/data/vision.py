@@ -56,7 +56,7 @@ class Pictures:
             DataError: an image is gone, or is not the one that the tokens were made for.
         """
         row = self._rows[index]
-        made = self._expander.inputs(row.text, row.pictures, where=row.where)
+        made = self._expander.inputs(row.text, [picture.open() for picture in row.pictures], where=row.where)
         if made["input_ids"][0].tolist() != ids.tolist():
             raise DataError(
                 f"An image was changed since the rows were read ({row.where}).",

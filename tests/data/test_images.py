@@ -226,6 +226,28 @@ def test_pixels_are_made_when_they_are_asked_for_and_are_the_same_each_time(proc
         data[0]
 
 
+def test_the_processor_is_asked_once_for_images_of_the_same_sizes(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [make_image(tmp_path / f"{number}.png", size=(84, 56), seed=number).name for number in range(3)]
+    rows = [hello(image=name) for name in names]
+    rows[1]["messages"][0]["content"][1]["text"] = "What do you see here?"
+    path = write(tmp_path / "rows.jsonl", rows)
+    processor = processor_of(folders["qwen"])
+    asked: list[int] = []
+    made = type(processor).__call__
+
+    def count(self: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(1)
+        return made(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(processor), "__call__", count)
+    data = built(path, processor)
+    assert len(asked) == 1
+    assert [int(image.tokens[1] - image.tokens[0]) for row in range(3) for image in data.media.shown(row)] == [6, 6, 6]
+    # what was put together is what the processor makes: else the row would be refused here
+    assert all(len(data[row]["pixel_values"]) == 24 for row in range(3))
+    assert not torch.equal(data[0]["pixel_values"], data[2]["pixel_values"])
+
+
 def test_too_long_rows_are_left_out_and_counted_and_never_cut(processors: dict[str, Any], tmp_path: Path) -> None:
     rows = chat_rows(tmp_path)
     lengths = built(rows, processors["llava"]).lengths
