@@ -250,7 +250,7 @@ class DatasetSection(TargetSection):
     seq_length: int | None = Field(
         None,
         ge=1,
-        description="Longest row; longer ones are cut from the left of the prompt, conversations by their oldest turns.",
+        description="Longest row; longer ones are cut from the left of the prompt, conversations by their oldest turns; with images left out.",
         json_schema_extra={"unit": "tokens", "typical": "512 to 4096"},
     )
     limit_dataset_samples: NoneInt = Field(None, description="Use only the first rows.", json_schema_extra={"unit": "rows"})
