@@ -20,9 +20,10 @@ if TYPE_CHECKING:
         NeMoAutoModelForTextToWaveform,
         NeMoAutoModelForTokenClassification,
     )
+    from automodel.auto.processor import build_processor, save_processor
     from automodel.auto.resolution import Resolution
     from automodel.auto.saving import HfFolderReport, save_hf, verify_hf
-    from automodel.auto.sections import build_model, build_tokenizer, resolve_config
+    from automodel.auto.sections import build_model, build_tokenizer, class_that_writes, resolve_config
     from automodel.auto.tokenizer import NeMoAutoTokenizer
 else:
     _PLACES = {
@@ -38,9 +39,10 @@ else:
             "NeMoAutoModelForTextToWaveform",
             "NeMoAutoModelForTokenClassification",
         ),
+        "automodel.auto.processor": ("build_processor", "save_processor"),
         "automodel.auto.resolution": ("Resolution",),
         "automodel.auto.saving": ("HfFolderReport", "save_hf", "verify_hf"),
-        "automodel.auto.sections": ("build_model", "build_tokenizer", "resolve_config"),
+        "automodel.auto.sections": ("build_model", "build_tokenizer", "class_that_writes", "resolve_config"),
         "automodel.auto.tokenizer": ("NeMoAutoTokenizer",),
     }
 
@@ -68,11 +70,14 @@ __all__ = [
     "NeMoAutoTokenizer",
     "Resolution",
     "build_model",
+    "build_processor",
     "build_tokenizer",
     "check_weights",
+    "class_that_writes",
     "inspect",
     "query_capabilities",
     "resolve_config",
     "save_hf",
+    "save_processor",
     "verify_hf",
 ]

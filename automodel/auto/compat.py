@@ -200,7 +200,8 @@ def _place_rope(data: dict[str, Any], rope: dict[str, Any], *, kind: str) -> Non
     if "partial_rotary_factor" in rope:
         data[partial] = rope.pop("partial_rotary_factor")
     if rope.get("rope_type", rope.get("type", "default")) == "default":
-        data["rope_scaling"] = None
+        # Models for images and text split the plain rope into parts for time, height and width.
+        data["rope_scaling"] = rope if set(rope) - {"rope_type", "type"} else None
         return
     if kind == "phi3":
         if "original_max_position_embeddings" in rope:

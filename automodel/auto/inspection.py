@@ -383,7 +383,8 @@ def _verdict(found: Inspection, method: str, place: str) -> str:
     job = recipe_for("pretrain" if found.task == "pretrain" else "finetune", domain)
     if job is None:
         return "not built yet"
-    recipe = Recipe(recipe=job, dataset={"name": "mock"}, distributed=PLACEMENTS[place], **METHODS[method])
+    kind = "chat" if found.task == "vlm" else "mock"  # rows that the job can read
+    recipe = Recipe(recipe=job, dataset={"name": kind}, distributed=PLACEMENTS[place], **METHODS[method])
     return "not built yet" if features_not_built(recipe) else "weights quantised" if _is_quantised(found) else YES
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automodel.auto import compat
+from automodel.auto.processor import save_processor
 from automodel.auto.thin import write_tokenizer_config
 from automodel.errors import ModelError
 from automodel.weights import TensorInfo, inspect_folder
@@ -51,7 +52,13 @@ class HfFolderReport:
 
 
 def save_hf(
-    model: Any, directory: str | Path, *, tokenizer: PreTrainedTokenizerBase | None = None, state_dict: Mapping[str, Any] | None = None, **kwargs: Any
+    model: Any,
+    directory: str | Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    processor: Any = None,
+    state_dict: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> None:
     """Write a model folder that loads in transformers 4.57 and 5, or an adapter folder for a PeftModel.
 
@@ -59,6 +66,7 @@ def save_hf(
         model: a PreTrainedModel or a PeftModel; not changed.
         directory: made when it is not there. Writing aside and renaming is left to the caller.
         tokenizer: saved beside the model when given.
+        processor: of an image-text model; saved beside it, too.
         state_dict: the weights to write in place of the model's own (gathered from ranks, merged, ...), under its own names.
         kwargs: further arguments of transformers' save_pretrained, such as max_shard_size.
     """
@@ -68,6 +76,8 @@ def save_hf(
         model.save_pretrained(str(directory), **kwargs, **({} if weights is None else {"state_dict": weights}))
     else:
         compat.save_in_common_form(model, directory, state_dict=weights, **kwargs)
+    if processor is not None:
+        save_processor(processor, directory)
     if tokenizer is not None:
         tokenizer.save_pretrained(str(directory))
         write_tokenizer_config(tokenizer, directory)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from automodel.auto.fit import check_fit, check_weights
 from automodel.errors import ModelError, RequestError
-from automodel.recipe.schema import ModelSection, TokenizerSection
+from automodel.recipe.schema import ModelSection, ProcessorSection, TokenizerSection
 
 if TYPE_CHECKING:
     import torch
@@ -126,16 +126,7 @@ def build_tokenizer(section: TokenizerSection | None, model: ModelSection) -> Pr
     from automodel.auto.tokenizer import NeMoAutoTokenizer
 
     section = section or TokenizerSection()
-    place = section.pretrained_model_name_or_path or model.pretrained_model_name_or_path
-    if place is None and isinstance(model.config, str):
-        place = model.config
-    if place is None:
-        fix = "set tokenizer.pretrained_model_name_or_path"
-        raise ModelError("the recipe names no tokenizer", found="a model made from a config map", expected="a hub id or folder", fix=fix)
-    own = section.pretrained_model_name_or_path is not None
-    hub: dict[str, Any] = {"revision": section.revision} if own and section.revision else {} if own else _hub(model)
-    if model.cache_dir:
-        hub["cache_dir"] = model.cache_dir
+    place, hub = place_of(section, model, what="tokenizer")
     if section.padding_side is not None:
         hub["padding_side"] = section.padding_side
     tokenizer: PreTrainedTokenizerBase = NeMoAutoTokenizer.from_pretrained(
@@ -153,6 +144,41 @@ def build_tokenizer(section: TokenizerSection | None, model: ModelSection) -> Pr
             template.read_text(encoding="utf-8") if "{" not in section.chat_template and template.is_file() else section.chat_template
         )
     return tokenizer
+
+
+def class_that_writes(source: str) -> Any:
+    """Return the auto class for a model that writes text, with or without images to read, by its config.
+
+    Raises:
+        ModelError: the config cannot be read.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    from automodel.auto import models
+    from automodel.auto.configs import load_config
+
+    kind = load_config(source, trust_remote_code=False)[0].model_type
+    sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return models.NeMoAutoModelForImageTextToText if sees else models.NeMoAutoModelForCausalLM
+
+
+def place_of(section: TokenizerSection | ProcessorSection, model: ModelSection, *, what: str) -> tuple[str, dict[str, Any]]:
+    """Return where a tokenizer or processor lies, its own place or that of the model, and the arguments of its download.
+
+    Raises:
+        ModelError: neither is named.
+    """
+    place = section.pretrained_model_name_or_path or model.pretrained_model_name_or_path
+    if place is None and isinstance(model.config, str):
+        place = model.config
+    if place is None:
+        fix = f"set {what}.pretrained_model_name_or_path"
+        raise ModelError(f"the recipe names no {what}", found="a model made from a config map", expected="a hub id or folder", fix=fix)
+    own = section.pretrained_model_name_or_path is not None
+    hub: dict[str, Any] = {"revision": section.revision} if own and section.revision else {} if own else _hub(model)
+    if model.cache_dir:
+        hub["cache_dir"] = model.cache_dir
+    return place, hub
 
 
 def _hub(section: ModelSection) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = 
     """
     import torch
 
-    from automodel.auto import NeMoAutoModelForCausalLM, NeMoAutoTokenizer, save_hf, verify_hf
+    from automodel.auto import NeMoAutoTokenizer, class_that_writes, save_hf, verify_hf
 
     folder, out = model_folder(source), _fresh(target)
     origin = base or base_of(folder)
@@ -89,12 +89,13 @@ def merge_adapter(source: str | Path, target: str | Path, *, base: str | None = 
     expected = _probe(model)
     merged: Any = model.merge_and_unload(safe_merge=True)
     tokenizer = NeMoAutoTokenizer.from_pretrained(str(folder if (folder / "tokenizer_config.json").is_file() else origin))
+    processor = _processor(folder, tokenizer)
 
     def write(aside: Path) -> None:
-        save_hf(merged.to(kept), aside, tokenizer=tokenizer)
+        save_hf(merged.to(kept), aside, tokenizer=tokenizer, processor=processor)
         verify_hf(aside)
         write_record(aside, record)
-        again = NeMoAutoModelForCausalLM.from_pretrained(str(aside), dtype=torch.float32).eval()
+        again = class_that_writes(str(aside)).from_pretrained(str(aside), dtype=torch.float32).eval()
         _compare(expected, _probe(again), TOLERANCE.get(str(kept).removeprefix("torch."), 1e-4))
 
     return _written(out, write)
@@ -110,15 +111,25 @@ def load_model(folder: str | Path, *, base: str | None, run: RunFolder | None, d
         dtype: number type of the weights.
         device: where they go; absent: the CPU.
     """
-    from automodel.auto import NeMoAutoModelForCausalLM
+    from automodel.auto import class_that_writes
     from automodel.peft import load_adapter
 
     named = base or str(folder)
     try:
-        model: Any = NeMoAutoModelForCausalLM.from_pretrained(named, dtype=dtype, **({"device": device} if device else {}))
+        model: Any = class_that_writes(named).from_pretrained(named, dtype=dtype, **({"device": device} if device else {}))
     except ModelError as error:
         raise (error if Path(named).exists() else naming_places(error, named, run)) from error
     return (load_adapter(model, Path(folder), trainable=False) if base is not None else model).eval()
+
+
+def _processor(folder: Path, tokenizer: Any) -> Any:
+    """Return the processor that a job on images and text saved beside its adapter, or None."""
+    if not (folder / "preprocessor_config.json").is_file():
+        return None
+    from automodel.auto import build_processor
+    from automodel.recipe.schema import ModelSection
+
+    return build_processor(None, ModelSection(pretrained_model_name_or_path=str(folder)), tokenizer=tokenizer)
 
 
 def base_of(folder: Path) -> str:

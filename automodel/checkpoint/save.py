@@ -36,6 +36,7 @@ class Snapshot:
     optimizer: torch.optim.Optimizer
     world: World
     progress: dict[str, Any]
+    processor: Any = None
 
     @property
     def is_adapter(self) -> bool:
@@ -80,7 +81,7 @@ def _write_model(folder: Path, snapshot: Snapshot) -> None:
     if not snapshot.world.main:
         return
     with quiet_bars():
-        save_hf(model, folder, tokenizer=snapshot.tokenizer, state_dict=full)
+        save_hf(model, folder, tokenizer=snapshot.tokenizer, processor=snapshot.processor, state_dict=full)
     verify_hf(folder, _adapter_names(model, full) if snapshot.is_adapter else None)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from automodel.data.batch import collate
     from automodel.data.build import build_dataset, check_dataset
-    from automodel.data.dataset import DataReport, TokenizedDataset
+    from automodel.data.dataset import DataReport, Shown, TokenizedDataset
     from automodel.data.loader import Loader, build_loader, build_sampler
     from automodel.data.preview import PreviewRow, data_report, preview_row, preview_rows
     from automodel.data.sampler import GlobalBatchSampler
@@ -21,6 +21,7 @@ else:
         "check_dataset": "build",
         "collate": "batch",
         "DataReport": "dataset",
+        "Shown": "dataset",
         "TokenizedDataset": "dataset",
         "Loader": "loader",
         "build_loader": "loader",
@@ -43,6 +44,7 @@ __all__ = [
     "GlobalBatchSampler",
     "Loader",
     "PreviewRow",
+    "Shown",
     "TokenizedDataset",
     "build_dataset",
     "build_loader",

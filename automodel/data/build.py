@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automodel.data.chat import build_chat, chats
 from automodel.data.custom import build_custom
@@ -15,8 +15,9 @@ from automodel.data.lengths import row_length, truncates
 from automodel.data.mock import build_mock
 from automodel.data.rows import Row, column_reader, read_records, squad_row
 from automodel.data.text import build_text, text_of
+from automodel.data.vision import build_image_text, check_image_text
 from automodel.errors import DataError, NotBuiltError
-from automodel.recipe.built import BUILT_DATASETS
+from automodel.recipe.built import BUILT_DATASETS, IMAGE_DATASETS
 from automodel.recipe.schema import DatasetSection
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _BATCH = 1000
 
 
 def build_dataset(
-    section: DatasetSection, tokenizer: PreTrainedTokenizerBase, *, role: str = "training", keep_text: bool = False
+    section: DatasetSection, tokenizer: PreTrainedTokenizerBase, *, role: str = "training", keep_text: bool = False, processor: Any = None
 ) -> TokenizedDataset:
     """Read, format and tokenise the rows of a dataset section.
 
@@ -36,12 +37,15 @@ def build_dataset(
         tokenizer: the tokenizer of the model.
         role: what the data are for; only for messages.
         keep_text: keep prompts and answers as text, for samples and previews.
+        processor: of a model for images and text: then rows may hold images.
 
     Raises:
         DataError: the data cannot be read, or hold nothing to train on.
     """
-    section = _checked(section)
-    if section.target:
+    section = _checked(section, images=processor is not None)
+    if processor is not None:
+        data = build_image_text(section, processor, role=role, keep_text=keep_text)
+    elif section.target:
         data = build_custom(section, tokenizer, role=role, keep_text=keep_text)
     elif section.name == "mock":
         data = build_mock(section, tokenizer, role=role)
@@ -54,9 +58,14 @@ def build_dataset(
     return data
 
 
-def check_dataset(section: DatasetSection, *, role: str = "training") -> int:
-    """Read every row of local data without tokenising, and return how many can be used; raises DataError as `build_dataset` would."""
-    section = _checked(section)
+def check_dataset(section: DatasetSection, *, role: str = "training", images: bool = False) -> int:
+    """Read every row of local data without tokenising, and return how many can be used; raises DataError as `build_dataset` would.
+
+    With `images`, rows may hold images, whose files must be there.
+    """
+    section = _checked(section, images=images)
+    if images:
+        return check_image_text(section, role=role)
     if section.target or section.name == "mock":
         return 0
     if section.name == "text":
@@ -68,7 +77,14 @@ def check_dataset(section: DatasetSection, *, role: str = "training") -> int:
     return usable
 
 
-def _checked(section: DatasetSection) -> DatasetSection:
+def _checked(section: DatasetSection, *, images: bool) -> DatasetSection:
+    if images and (section.target or section.name not in IMAGE_DATASETS):
+        raise NotBuiltError(
+            "Data of this kind hold no images.",
+            found=f"_target_: {section.target}" if section.target else f"name: {section.name}",
+            expected=" or ".join(IMAGE_DATASETS),
+            fix="use `name: chat` with image parts in the messages, or `name: column_mapped` with an image column",
+        )
     if not section.target and section.name not in BUILT_DATASETS:
         raise NotBuiltError(
             f"Data of the kind '{section.name}' are not built yet.",

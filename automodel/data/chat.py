@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from automodel.data.conversations import INSTRUCTIONS, Chat, read_chat, text_of, text_only
 from automodel.data.dataset import Builder, TokenizedDataset
-from automodel.data.encode import IGNORED, Encoded, Spans, end_ids, eos_id, shorten, tokenize
+from automodel.data.encode import IGNORED, Encoded, Spans, end_ids, ended, eos_id, shorten, tokenize
 from automodel.data.formatting import read_chat_template, span_of
 from automodel.data.lengths import row_length, truncates
 from automodel.data.rows import read_records
@@ -123,17 +123,11 @@ class _ChatEncoder:
 
     def _close(self, ids: list[int], mask: NDArray[np.bool_], answer: int) -> Encoded:
         """Append EOS, trained, where the row ends with an answer that has no end-of-turn mark."""
-        if ids and mask[len(ids) - 1] and not self._ended(ids):
+        if ids and mask[len(ids) - 1] and not ended(self._tokenizer, ids, self._ends):
             ids = [*ids, self._eos]
             mask[-1] = True
         row = np.array(ids, dtype=np.int32)
         return Encoded(row, np.where(mask[: len(row)], row, np.int32(IGNORED)), answer)
-
-    def _ended(self, ids: list[int]) -> bool:
-        """Say whether the last token that is no white space ends a turn."""
-        return next(
-            (number in self._ends for number in reversed(ids) if number in self._ends or str(self._tokenizer.decode([number])).strip()), False
-        )
 
     def _fit(self, chat: Chat) -> Encoded:
         """Leave out the oldest turns behind the system message until the row fits; where the last one is too long itself, it is cut."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,34 @@ class DataReport:
         return "; ".join([text, *(f"{count:,} {words}" for count, words in losses if count)])
 
 
+class Media(Protocol):
+    """What rows hold beside tokens, made anew each time it is asked for: pixels are many times larger than the text.
+
+    `example` is the number of a row with few images, or None where no row has any.
+    """
+
+    example: int | None
+
+    def inputs(self, index: int, ids: Ints) -> dict[str, Any]:
+        """Return what the model wants beside the tokens `ids` of a row; values for each token as arrays [length], the rest as tensors."""
+        ...
+
+    def shown(self, index: int) -> list[Shown]:
+        """Return what a person sees of the images of a row, in their order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """An image of a row as it is shown: its name, its size in pixels, its tokens [start, end), and a small picture as a data: address, if made."""
+
+    name: str
+    width: int
+    height: int
+    tokens: tuple[int, int]
+    source: str | None = None
+
+
 class TokenizedDataset:
     """Token rows, held as one flat int32 array each of ids and labels; built by `build_dataset`.
 
@@ -62,6 +90,7 @@ class TokenizedDataset:
         report: what was read, kept and dropped.
         row_length: length that every row is filled to, or None.
         stop_token_ids: the tokens that end the trained answers; generation should stop at them.
+        media: the images of the rows, or None for text alone.
     """
 
     def __init__(
@@ -74,8 +103,9 @@ class TokenizedDataset:
         report: DataReport,
         texts: list[tuple[str, tuple[str, ...]]] | None = None,
         row_length: int | None = None,
+        media: Media | None = None,
     ) -> None:
-        self._ids, self._labels, self._texts = ids, labels, texts
+        self._ids, self._labels, self._texts, self.media = ids, labels, texts, media
         self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
         self.lengths, self.prompt_lengths, self.report, self.row_length = lengths, prompt_lengths, report, row_length
         self.supervised = _supervised(labels, self._starts)
@@ -105,9 +135,10 @@ class TokenizedDataset:
         """Return the tokens in front of the answer, exactly as trained: what to generate from."""
         return self.input_ids(index)[: self.prompt_lengths[index]]
 
-    def __getitem__(self, index: int) -> dict[str, Ints]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._row(index)
-        return {"input_ids": self._ids[row], "labels": self._labels[row]}
+        tokens = {"input_ids": self._ids[row], "labels": self._labels[row]}
+        return tokens if self.media is None else {**tokens, **self.media.inputs(index % len(self), self._ids[row])}
 
     def example(self, index: int) -> tuple[str, str]:
         """Return prompt and answer of a row as text; needs `keep_text=True` when the set is built."""
@@ -140,10 +171,12 @@ class Builder:
     Args:
         limit: longest row in tokens; longer ones are dropped.
         keep_text: keep prompts and answers as text.
+        template: what wrote the prompts.
+        cuts: rows of this kind can be cut to the limit; only for messages.
     """
 
-    def __init__(self, *, limit: int | None, keep_text: bool, template: Template) -> None:
-        self._limit, self._template = limit, template
+    def __init__(self, *, limit: int | None, keep_text: bool, template: Template, cuts: bool = True) -> None:
+        self._limit, self._template, self._cuts = limit, template, cuts
         self._rows: list[Encoded] = []
         self._texts: list[tuple[str, tuple[str, ...]]] | None = [] if keep_text else None
         self.rows_read = self.no_answer = self.rewritten = 0
@@ -155,18 +188,20 @@ class Builder:
         self._invalid += 1
         self._reason = self._reason or reason
 
-    def add(self, row: Encoded, *, prompt: str = "", answers: Sequence[str] = ()) -> None:
-        """Take one row, or drop and count it."""
+    def add(self, row: Encoded, *, prompt: str = "", answers: Sequence[str] = ()) -> bool:
+        """Take one row, or drop and count it; return whether it was taken."""
         if self._limit is not None and len(row.ids) > self._limit:
             self._too_long += 1
-        elif not (row.labels[1:] != IGNORED).any():
+            return False
+        if not (row.labels[1:] != IGNORED).any():
             self._no_label += 1
-        else:
-            self._rows.append(row)
-            if self._texts is not None:
-                self._texts.append((prompt, tuple(answers)))
+            return False
+        self._rows.append(row)
+        if self._texts is not None:
+            self._texts.append((prompt, tuple(answers)))
+        return True
 
-    def finish(self, *, role: str, row_length: int | None = None) -> TokenizedDataset:
+    def finish(self, *, role: str, row_length: int | None = None, media: Media | None = None) -> TokenizedDataset:
         """Return the data set; raises DataError with all counts when no row is left."""
         if not self._rows:
             raise self._nothing_left(role) from self._reason
@@ -193,12 +228,13 @@ class Builder:
             report=report,
             texts=self._texts,
             row_length=row_length,
+            media=media,
         )
 
     def _nothing_left(self, role: str) -> DataError:
         longer = "a larger dataset.seq_length" + (f" (now {self._limit})" if self._limit is not None else "")
         fixes = {
-            f"dataset.truncation: true, or {longer}": self._too_long,
+            f"dataset.truncation: true, or {longer}" if self._cuts else longer: self._too_long,
             f"{longer}, or labels that are not all -100": self._no_label,
             "rows that have an answer": self.no_answer,
             f"rows that can be read; the first that cannot: {self._reason.what}" if self._reason else "": self._invalid,

@@ -169,3 +169,8 @@ def end_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the tokens that can end a turn: every special or added token, except for the runs of spaces that some tokenizers add."""
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if str(token).strip()}
     return frozenset(added) | frozenset(tokenizer.all_special_ids)
+
+
+def ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: frozenset[int]) -> bool:
+    """Say whether the last token that is no white space is one that can end a turn."""
+    return next((number in ends for number in reversed(ids) if number in ends or str(tokenizer.decode([number])).strip()), False)

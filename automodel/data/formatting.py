@@ -45,7 +45,7 @@ def make_formatter(section: DatasetSection, tokenizer: PreTrainedTokenizerBase) 
             expected="a tokenizer of a chat model, or an own template",
             fix="remove `use_hf_chat_template` (a plain prompt is used then), or set `dataset.chat_template` to a Jinja text or file",
         )
-    user = _user_text(section)
+    user = _template_text(section)
     if has_template and section.use_hf_chat_template is not False:
         return _ChatFormatter(tokenizer, own, user, section.system_prompt), True
     return _PlainFormatter(user, section.system_prompt), False
@@ -68,7 +68,16 @@ def read_chat_template(value: str | None) -> str | None:
         ) from error
 
 
-def _user_text(section: DatasetSection) -> Callable[[Row], str] | None:
+def user_text(section: DatasetSection) -> Callable[[Row], str]:
+    """Return what writes a row as a message of the user: by `prompt_template`, else context and question.
+
+    Raises:
+        DataError: the template does not name the columns.
+    """
+    return _template_text(section) or _chat_prompt
+
+
+def _template_text(section: DatasetSection) -> Callable[[Row], str] | None:
     template = section.prompt_template
     if template is None:
         return None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from automodel.data.batch import Batch, TokenRow, collate
+from automodel.data.batch import Batch, TokenRow, collate, has_images
 from automodel.data.dataset import TokenizedDataset
 from automodel.data.encode import IGNORED
 from automodel.data.sampler import GlobalBatchSampler
@@ -35,15 +35,23 @@ class _Numbered:
 
 
 class _Collate:
-    """Makes a batch of the rows of a micro-batch; an object, so that worker processes can be sent it."""
+    """Makes a batch of the rows of a micro-batch; an object, so that worker processes can be sent it.
 
-    def __init__(self, dummy: TokenRow, *, pad_token_id: int, multiple: int | None, length: int | None, side: Literal["left", "right"]) -> None:
-        self._dummy = {"input_ids": dummy["input_ids"], "labels": np.full_like(dummy["labels"], IGNORED)}
+    With `alike`, a batch without images gets the dummy as its last row, so that all ranks use the same parts of the model.
+    """
+
+    def __init__(
+        self, dummy: TokenRow, *, pad_token_id: int, multiple: int | None, length: int | None, side: Literal["left", "right"], alike: bool
+    ) -> None:
+        self._dummy = {**dummy, "labels": np.full_like(dummy["labels"], IGNORED)}
+        self._alike = alike
         self._pad, self._multiple, self._length = pad_token_id, multiple, length
         self._side: Literal["left", "right"] = side
 
     def __call__(self, numbered: Sequence[tuple[int, TokenRow]]) -> Batch:
         rows = [row for _, row in numbered] or [self._dummy]
+        if self._alike and not any(has_images(row) for row in rows):
+            rows.append(self._dummy)
         batch = collate(rows, pad_token_id=self._pad, pad_to_multiple_of=self._multiple, max_length=self._length, padding_side=self._side)
         batch["rows"] = torch.tensor([number for number, _ in numbered], dtype=torch.int64)
         return batch
@@ -52,10 +60,12 @@ class _Collate:
 class Loader:
     """Micro-batches of one rank; iterating goes from the current position to the end of the current epoch.
 
-    A batch holds `input_ids`, `attention_mask` and `labels` as `collate` makes them, and `rows`: the numbers of its rows, int64 [rows].
+    A batch holds `input_ids`, `attention_mask`, `labels` and what images need as `collate` makes them, and `rows`: the numbers of its rows,
+    int64 [rows].
 
     Every rank yields the same number of micro-batches. Where a rank has no rows left, the batch is a dummy: one real row whose labels are
-    all -100 (and `rows` is empty), so that the rank takes part in collectives and adds nothing.
+    all -100 (and `rows` is empty), so that the rank takes part in collectives and adds nothing. With several ranks and images, such a row
+    also stands at the end of a batch without any (and is not in `rows`).
 
     In training, the position is (epoch, step), counted by what was taken from here and not by what workers have prefetched. After the last
     batch of an epoch it is the beginning of the next one. In validation, each iteration goes over all rows again.
@@ -185,7 +195,15 @@ def build_loader(
         DataError: the settings leave no step.
     """
     sampler = build_sampler(dataset, section, scheduler=scheduler, rank=rank, world_size=world_size, seed=seed, training=training)
-    fill = _Collate(dataset[0], pad_token_id=pad_token_id, multiple=section.pad_seq_len_divisible, length=dataset.row_length, side=padding_side)
+    example = dataset.media.example if dataset.media is not None else None
+    fill = _Collate(
+        dataset[example or 0],
+        pad_token_id=pad_token_id,
+        multiple=section.pad_seq_len_divisible,
+        length=dataset.row_length,
+        side=padding_side,
+        alike=example is not None and world_size > 1,
+    )
     loader = _quiet_loader(
         _Numbered(dataset),
         batch_sampler=sampler,

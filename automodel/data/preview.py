@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from automodel.data.dataset import Ints, TokenizedDataset
+from automodel.data.dataset import Ints, Shown, TokenizedDataset
 from automodel.data.encode import IGNORED
 
 if TYPE_CHECKING:
@@ -16,13 +16,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewRow:
-    """One row as it is trained: its text, and its tokens with whether each is trained on."""
+    """One row as it is trained: its text, its tokens with whether each is trained on, and its images."""
 
     index: int
     text: str
     tokens: list[tuple[str, bool]]
     token_count: int
     trained_count: int
+    images: tuple[Shown, ...] = ()
+
+    @property
+    def pieces(self) -> list[tuple[str, bool, int | None]]:
+        """The text of each token, whether it is trained on, and its place; one piece without a place stands for all tokens of an image."""
+        found: list[tuple[str, bool, int | None]] = []
+        places = [(text, on, at) for at, (text, on) in enumerate(self.tokens)]
+        done = 0
+        for number, image in enumerate(self.images, start=1):
+            start, end = image.tokens
+            count = "1 token" if end - start == 1 else f"{end - start:,} tokens"
+            found += [*places[done:start], (f"[image {number}: {image.width}x{image.height}, {count}]", False, None)]
+            done = end
+        return [*found, *places[done:]]
 
     @property
     def trained_text(self) -> str:
@@ -47,6 +61,7 @@ def preview_row(dataset: TokenizedDataset, tokenizer: PreTrainedTokenizerBase, i
         tokens=list(zip(pieces, trained, strict=True)),
         token_count=len(ids),
         trained_count=int(dataset.supervised[index]),
+        images=tuple(dataset.media.shown(index)) if dataset.media is not None else (),
     )
 
 

@@ -100,17 +100,22 @@ def _texts(where: str, answers: object) -> tuple[str, ...]:
     return tuple(text for text in found if text.strip())
 
 
-def column_reader(mapping: Mapping[str, str] | None) -> Callable[[str, Record], Row]:
-    """Return a reader of rows whose columns are named by `column_mapping`; raises DataError for a wrong mapping."""
+def column_reader(mapping: Mapping[str, str] | None, *, more: tuple[str, ...] = ()) -> Callable[[str, Record], Row]:
+    """Return a reader of rows whose columns are named by `column_mapping`; raises DataError for a wrong mapping.
+
+    `more` are roles that hold no text and that somebody else reads.
+    """
     mapping = dict(mapping or {})
-    unknown = sorted(set(mapping) - set(ROLES))
+    unknown = sorted(set(mapping) - {*ROLES, *more})
     if unknown or "answer" not in mapping or len(mapping) < 2:
         raise DataError(
             "The column_mapping is not complete." if not unknown else f"The column_mapping has an unknown key: {', '.join(unknown)}.",
             found=str(mapping) if mapping else "no column_mapping",
-            expected="the key answer, and at least one of context and question; each with the name of a column",
-            fix="for instance `column_mapping: {question: instruction, answer: output}`",
+            expected=f"the key answer, and at least one of {' and '.join([*ROLES[:2], *more])}; each with the name of a column",
+            fix="for instance `column_mapping: {question: instruction, answer: output}`"
+            + ("; images are read by recipe: FinetuneRecipeForVLM" if "image" in unknown else ""),
         )
+    mapping = {role: column for role, column in mapping.items() if role not in more}
 
     def read(where: str, record: Record) -> Row:
         for column in mapping.values():

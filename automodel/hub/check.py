@@ -245,7 +245,7 @@ def _load_adapter(source: Source) -> list[str]:
     import torch
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-    from automodel.auto import NeMoAutoModelForCausalLM, verify_hf
+    from automodel.auto import class_that_writes, verify_hf
 
     config = source.config()
     named = str(config.get("base_model_name_or_path") or "")
@@ -253,7 +253,7 @@ def _load_adapter(source: Source) -> list[str]:
         return [f"the adapter was not put on its base model: {config.get('peft_type')} for {config.get('task_type')} is not checked"]
     try:
         place = find_base(named, source.run.folder if source.run is not None else None)
-        shape = NeMoAutoModelForCausalLM.from_pretrained(place, device="meta", revision=config.get("revision"))
+        shape = class_that_writes(place).from_pretrained(place, device="meta", revision=config.get("revision"))
     except (ModelError, RunError) as error:
         return [f"the adapter was not put on its base model, which is not here: {error.what}"]
     lora = LoraConfig.from_pretrained(str(source.folder))

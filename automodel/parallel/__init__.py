@@ -39,9 +39,9 @@ def checkpoint_activations(model: nn.Module) -> None:
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
-    """Return the repeated blocks of the model: the longest `ModuleList` inside it, or none."""
-    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len, default=[])
+    """Return the repeated blocks of the model: the largest `ModuleList` inside it, or none; a vision tower may have more layers, but smaller ones."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(max(lists, key=lambda module: sum(parameter.numel() for parameter in module.parameters()), default=[]))
 
 
 def _fully_shard(model: nn.Module, world: World) -> nn.Module:

@@ -34,6 +34,7 @@ def match_layers(model: nn.Module, section: PeftSection) -> LoraMatch:
     """Return the layers that the section means.
 
     A pattern matches a layer by its last name (`q_proj`), its full name, or as a glob over the full name (`*_proj`, `*.layers.0.*`).
+    Layers that are frozen before any adapter is there get none.
 
     Raises:
         RecipeError: nothing matches, which would train nothing.
@@ -50,9 +51,19 @@ def match_layers(model: nn.Module, section: PeftSection) -> LoraMatch:
         _check_exclusions(linear, section.exclude_modules)
         chosen = [name for name in chosen if not _any(name, section.exclude_modules)]
         reason += f", without {section.exclude_modules}"
+    frozen = {name for name in chosen if _frozen(model.get_submodule(name))}
+    if frozen:
+        chosen = [name for name in chosen if name not in frozen]
+        reason += f", without {len(frozen)} frozen ones"
     if not chosen:
         raise _nothing(linear, section)
     return LoraMatch(tuple(chosen), _short(chosen, model), reason)
+
+
+def _frozen(layer: nn.Module) -> bool:
+    # The view of a combined projection has no parameter of its own to ask.
+    held = list(layer.parameters())
+    return bool(held) and not any(parameter.requires_grad for parameter in held)
 
 
 def _any(name: str, patterns: list[str]) -> bool:

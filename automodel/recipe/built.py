@@ -8,8 +8,11 @@ from automodel.errors import NotBuiltError
 from automodel.recipe.checks import is_on
 from automodel.recipe.sections import DatasetSection, RecipeFields
 
-BUILT_TASKS = ("sft", "pretrain")
+BUILT_TASKS = ("sft", "pretrain", "vlm")
 BUILT_DATASETS = ("squad", "column_mapped", "chat", "text", "mock")
+# Kinds whose rows may hold images, for a model that reads them.
+IMAGE_DATASETS = ("chat", "column_mapped")
+_IMAGE_ROWS = "for images and text: `name: chat` with image parts in messages, or `name: column_mapped` with an image column"
 
 
 def _degree(name: str) -> Callable[[RecipeFields], bool]:
@@ -18,6 +21,10 @@ def _degree(name: str) -> Callable[[RecipeFields], bool]:
 
 def _sets(recipe: RecipeFields) -> list[DatasetSection]:
     return [recipe.dataset, *recipe.validation_datasets.values()]
+
+
+def _no_images(recipe: RecipeFields) -> bool:
+    return recipe.task == "vlm" and any(s.target is None and s.name not in IMAGE_DATASETS for s in _sets(recipe))
 
 
 def _option(name: str) -> Callable[[RecipeFields], bool]:
@@ -33,7 +40,8 @@ NOT_BUILT: tuple[tuple[str, Callable[[RecipeFields], bool], str], ...] = (
     ("quantization", lambda r: is_on(r.quantization), "remove quantization: LoRA over bfloat16 weights works"),
     ("fp8", lambda r: is_on(r.fp8), "set fp8.enabled to false"),
     ("compile", lambda r: r.compile is not None and r.compile.enabled, "set compile.enabled to false"),
-    ("processor", lambda r: r.processor is not None, "remove processor"),
+    ("processor", lambda r: r.processor is not None and not r.recipe.endswith("VLM"), "remove processor: it is for recipe: FinetuneRecipeForVLM"),
+    ("processor._target_", lambda r: r.processor is not None and r.processor.target is not None, "use transformers.AutoProcessor.from_pretrained"),
     ("distributed.strategy", lambda r: r.distributed.strategy == "megatron_fsdp", "strategy: fsdp2"),
     ("distributed.tp_size", _degree("tp_size"), "tp_size: 1"),
     ("distributed.cp_size", _degree("cp_size"), "cp_size: 1"),
@@ -47,9 +55,11 @@ NOT_BUILT: tuple[tuple[str, Callable[[RecipeFields], bool], str], ...] = (
     ("model._target_", lambda r: r.model.target is not None, "name the model by pretrained_model_name_or_path"),
     ("loss_fn._target_", lambda r: r.loss_fn.target is not None, "loss_fn: {name: masked_ce}"),
     ("dataset.name", lambda r: any(s.target is None and s.name not in BUILT_DATASETS for s in _sets(r)), f"one of {', '.join(BUILT_DATASETS)}"),
+    ("dataset.name", _no_images, _IMAGE_ROWS),
+    ("dataset._target_", lambda r: r.task == "vlm" and any(s.target is not None for s in _sets(r)), _IMAGE_ROWS),
     (
         "dataset._target_",
-        lambda r: any(str(s.target).startswith("nemo_automodel.") for s in _sets(r)),
+        lambda r: r.task != "vlm" and any(str(s.target).startswith("nemo_automodel.") for s in _sets(r)),
         f"use one of {', '.join(BUILT_DATASETS)}, or a callable of your own with --allow-target",
     ),
     ("peft.moe_rank_scaling", lambda r: r.peft is not None and r.peft.moe_rank_scaling, "moe_rank_scaling: false"),

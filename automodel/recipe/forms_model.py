@@ -7,7 +7,7 @@ from typing import Any
 from automodel.recipe.aliases import CONFIG_FIELDS, MODEL_CLASSES, MODEL_NOT_HERE, PEFT_IGNORED, PEFT_SPELLINGS
 from automodel.recipe.context import KNOWN_ROOTS, NEMO, Context, leaf_of, own_callable, root_of, take_target
 from automodel.recipe.problems import Path, nearest
-from automodel.recipe.sections import ModelSection, TokenizerSection
+from automodel.recipe.sections import ModelSection, ProcessorSection, TokenizerSection
 
 _MODEL_KEYS = {*ModelSection.model_fields, "dtype", "load_base_model"} - {"target"}
 
@@ -122,6 +122,19 @@ def tokenizer(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, An
     for key in [key for key in section if key not in TokenizerSection.model_fields and not nearest(key, TokenizerSection.model_fields)]:
         ctx.warn((*path, key), "not a setting of the tokenizer here; it has no effect")
         section.pop(key)
+    return section
+
+
+def processor(section: dict[str, Any], ctx: Context, path: Path) -> dict[str, Any]:
+    """Return a processor section without dotted paths; further arguments are kept in `kwargs` and passed on."""
+    target = take_target(section)
+    if target is not None and root_of(target) in NEMO:
+        return own_callable(ctx.plain(section, path), target, ProcessorSection)
+    if target is not None and root_of(target) not in KNOWN_ROOTS:
+        ctx.refuse((*path, "_target_"), target)
+    rest = {key: section.pop(key) for key in list(section) if key not in ProcessorSection.model_fields} if target is not None else {}
+    if rest or section.get("kwargs"):
+        section["kwargs"] = ctx.plain({**rest, **(section.get("kwargs") or {})}, (*path, "kwargs"))
     return section
 
 

@@ -33,6 +33,11 @@ PLACES: dict[str, dict[str, dict[str, Any]]] = {
         "sdpa_method": {"group": "Memory"},
         "backend": {"group": "Memory"},
     },
+    "ProcessorSection": {
+        "min_pixels": {"typical": "200704"},
+        "max_pixels": {"typical": "200704 to 1003520"},
+        "padding_side": HIDDEN,
+    },
     "PeftSection": {
         "dim": {"measure": "rank", "simple": True},
         "alpha": {"measure": "factor", "simple": True},

@@ -150,6 +150,21 @@ class TokenizerSection(Section):
     chat_template: NoneStr = Field(None, description="Chat template text, or a file that holds it.")
 
 
+class ProcessorSection(TargetSection):
+    """What turns images and text into inputs; absent takes the model's own."""
+
+    pretrained_model_name_or_path: NoneStr = Field(None, description="Hub id or folder of the processor.")
+    revision: NoneStr = Field(None, description="Branch, tag or commit.")
+    trust_remote_code: bool = Field(False, description="Allow processor code from the repository to run.")
+    min_pixels: NoneInt = Field(
+        None, description="Smallest image, where the model takes any size; smaller ones are enlarged.", json_schema_extra={"unit": "pixels"}
+    )
+    max_pixels: NoneInt = Field(
+        None, description="Largest image, where the model takes any size; larger ones are shrunk.", json_schema_extra={"unit": "pixels"}
+    )
+    padding_side: Literal["left", "right"] | None = Field(None, description="Kept from older files: training fills rows on the right.")
+
+
 class PeftSection(Section):
     """LoRA: train small matrices beside frozen weights."""
 
@@ -235,11 +250,11 @@ class DatasetSection(TargetSection):
     seq_length: int | None = Field(
         None,
         ge=1,
-        description="Longest row; longer ones are cut from the left of the prompt, conversations by their oldest turns.",
+        description="Longest row; longer ones are cut from the left of the prompt, conversations by their oldest turns; with images left out.",
         json_schema_extra={"unit": "tokens", "typical": "512 to 4096"},
     )
     limit_dataset_samples: NoneInt = Field(None, description="Use only the first rows.", json_schema_extra={"unit": "rows"})
-    column_mapping: dict[str, str] | None = Field(None, description="Which column holds context, question and answer.")
+    column_mapping: dict[str, str] | None = Field(None, description="Which column holds context, question, answer and image.")
     prompt_template: NoneStr = Field(None, description="Text of the prompt with {context} and {question}; used without a chat template.")
     system_prompt: NoneStr = Field(None, description="System message of each conversation.")
     answer_only_loss_mask: bool = Field(True, description="Train on the answer only, not on the prompt.")
@@ -425,7 +440,7 @@ class RecipeFields(Section):
     model: ModelSection = Field(default_factory=ModelSection)
     autocast: AutocastSection = Field(default_factory=AutocastSection)
     tokenizer: TokenizerSection | None = None
-    processor: OpenSection | None = None
+    processor: ProcessorSection | None = None
     peft: PeftSection | None = None
     quantization: OpenSection | None = None
     fp8: OpenSection | None = None

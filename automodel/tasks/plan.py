@@ -13,6 +13,7 @@ import numpy as np
 from automodel.run.remedy import Remedy, Settings, adapters, chunked_loss, recompute, shorter_rows, split_weights
 from automodel.tables import facts_html, facts_text, size_text
 from automodel.tasks.memory import Load, estimate, runtime_bytes
+from automodel.tasks.vlm import frozen_note, memory_note
 
 if TYPE_CHECKING:
     from automodel.data import GlobalBatchSampler
@@ -49,6 +50,7 @@ class JobPlan:
         memory: item -> bytes on one device, an estimate; `memory_total` is its sum and `device_memory` what there is (bytes).
         changes: what would make it fit, each with what the job would take then; those that suffice first, empty when it fits.
         advice: the same as text, and what no setting can do.
+        notes: what should be known of the estimate.
         checkpoint_bytes: one checkpoint; `disk_free` is what the disk of `root` has left.
     """
 
@@ -83,6 +85,7 @@ class JobPlan:
     data: str
     changes: list[Change] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
@@ -122,6 +125,7 @@ class JobPlan:
         rows.append(("memory", f"about {size_text(self.memory_total)} a device (an estimate), {verdict} into {size_text(self.device_memory)}"))
         rows += [("", f"{name:<12} {size_text(size):>10}") for name, size in self.memory.items()]
         rows += [("advice", text) for text in self.advice]
+        rows += [("note", text) for text in self.notes]
         rows.append(("checkpoint", f"{size_text(self.checkpoint_bytes)} each, {kept} kept; {size_text(self.disk_free)} free at {self.root}"))
         return rows
 
@@ -220,6 +224,7 @@ def _put_together(ready: Prepared, world: World, strategy: str, reason: str, dev
         data=str(ready.training.report),
         changes=changes,
         advice=[str(one) for one in changes] + ([_ELSEWHERE] if sum(memory.values()) > room else []),
+        notes=[note for note in (frozen_note(recipe), memory_note(ready.training)) if note],
     )
 
 
@@ -245,7 +250,7 @@ def _work(ready: Prepared, world: World, *, strategy: str = "single") -> _Work:
     recipe, data = ready.recipe, ready.training
     limit = recipe.dataset.seq_length or 0  # of a change that is being tried; the data themselves keep to their own already
     lengths = np.minimum(data.lengths, limit) if limit else data.lengths
-    cut = TOKENS_AT_ONCE if world.device.type == "cpu" and strategy != "fsdp2" else 0
+    cut = TOKENS_AT_ONCE if world.device.type == "cpu" and strategy != "fsdp2" and data.media is None else 0
 
     def sampler(rank: int) -> GlobalBatchSampler:
         return build_sampler(

@@ -33,6 +33,7 @@ class Prepared:
 
     recipe: Recipe
     tokenizer: PreTrainedTokenizerBase
+    processor: Any  # of an image-text model; None where rows are text alone
     training: TokenizedDataset
     validation: dict[str, TokenizedDataset]
     precision: Precision
@@ -83,9 +84,21 @@ def prepare(recipe: Recipe, *, device: torch.device | None = None) -> Prepared:
     Raises:
         RequestError: the model's config, the tokenizer, the data or the LoRA targets are wrong.
     """
+    tokenizer, processor = readers_of(recipe)
+    training, validation = build_data(recipe, tokenizer, processor=processor)
+    return _size(recipe, tokenizer, processor, training, validation, device)
+
+
+def readers_of(recipe: Recipe) -> tuple[PreTrainedTokenizerBase, Any]:
+    """Return the tokenizer that a job of this recipe trains with and saves, and its processor: None where rows are text alone.
+
+    Raises:
+        RequestError: one of them is missing, or its chat template cannot be read.
+    """
+    from automodel.tasks.vlm import with_processor
+
     tokenizer = tokenizer_of(recipe)
-    training, validation = build_data(recipe, tokenizer)
-    return _size(recipe, tokenizer, training, validation, device)
+    return with_processor(recipe, tokenizer) if recipe.task == "vlm" else (tokenizer, None)
 
 
 def tokenizer_of(recipe: Recipe) -> PreTrainedTokenizerBase:
@@ -178,19 +191,19 @@ def check_restore(recipe: Recipe) -> None:
     read_manifest(path)
 
 
-def build_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[TokenizedDataset, dict[str, TokenizedDataset]]:
-    """Return the tokenised training set and validation sets of a recipe.
+def build_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, *, processor: Any = None) -> tuple[TokenizedDataset, dict[str, TokenizedDataset]]:
+    """Return the tokenised training set and validation sets of a recipe; with a processor, rows may hold images.
 
     Raises:
         DataError: a set cannot be read or holds nothing to train on.
     """
     from automodel.data import build_dataset
 
-    training = build_dataset(recipe.dataset, tokenizer, role="training")
+    training = build_dataset(recipe.dataset, tokenizer, role="training", processor=processor)
     validation = {}
     for name, section in recipe.validation_datasets.items():
         try:
-            validation[name] = build_dataset(section, tokenizer, role="validation", keep_text=recipe.samples is not None)
+            validation[name] = build_dataset(section, tokenizer, role="validation", keep_text=recipe.samples is not None, processor=processor)
         except DataError as error:
             where = "validation_dataset" if name == "validation" else f"validation_dataset_{name}"
             raise DataError(f"{where}: {error.what}", found=error.found, expected=error.expected, fix=error.fix) from error
@@ -200,6 +213,7 @@ def build_data(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[Toke
 def _size(
     recipe: Recipe,
     tokenizer: PreTrainedTokenizerBase,
+    processor: Any,
     training: TokenizedDataset,
     validation: dict[str, TokenizedDataset],
     device: torch.device | None,
@@ -218,6 +232,7 @@ def _size(
     return Prepared(
         recipe,
         tokenizer,
+        processor,
         training,
         validation,
         precision,
@@ -265,16 +280,17 @@ def sizes(recipe: Recipe, precision: Precision) -> Sizes:
     from automodel.auto import build_model
     from automodel.peft import apply_lora, match_layers
     from automodel.tasks.sft import freeze
+    from automodel.tasks.vlm import frozen_parts
 
     shape: Any = build_model(recipe.model, task=recipe.task, device=torch.device("meta"), dtype=precision.weights)
     rows = int(shape.get_input_embeddings().weight.shape[0])
+    notes = freeze(shape, frozen_parts(recipe))
     modules: tuple[str, ...] = ()
     if recipe.peft is not None:
         modules = match_layers(shape, recipe.peft).modules
         # how adapters start is of no matter for their size, and some ways need weights
         with torch.device("meta"):
             shape = apply_lora(shape, recipe.peft.model_copy(update={"init_lora_weights": False}))
-    notes = freeze(shape, recipe.freeze_config)
     every = list(shape.parameters())
     trained = [p for p in every if p.requires_grad]
     weight_bytes = sum(p.numel() * p.itemsize for p in every)

@@ -17,7 +17,7 @@ from automodel.tables import facts_html, facts_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from automodel.data import DataReport, PreviewRow, TokenizedDataset
+    from automodel.data import DataReport, PreviewRow, Shown, TokenizedDataset
     from automodel.recipe.schema import DatasetSection, Recipe
 
 # Trained text stands in these marks, so that it is told apart without colour, too.
@@ -71,7 +71,11 @@ class Preview:
         return _show(self.source, of or self.name, rows)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, for `--json`."""
+        """Return everything as plain values, for `--json`.
+
+        Rows with images also have `images` (name, width, height, number of tokens, and `source`: a small picture as a data: address, or null),
+        and `image`, the number of the image from 0, on each token that stands for one.
+        """
         rows = [
             {
                 "index": row.index,
@@ -79,7 +83,8 @@ class Preview:
                 "trained_text": row.trained_text,
                 "token_count": row.token_count,
                 "trained_count": row.trained_count,
-                "tokens": [{"id": number, "text": text, "trained": on} for number, (text, on) in zip(ids, row.tokens, strict=True)],
+                "tokens": _token_dicts(row, ids),
+                **({"images": [_image_dict(image) for image in row.images]} if row.images else {}),
             }
             for row, ids in zip(self.rows, self.ids, strict=True)
         ]
@@ -113,22 +118,23 @@ class Preview:
     def _repr_html_(self) -> str:
         blocks: list[str] = []
         for row, ids in zip(self.rows, self.ids, strict=True):
-            body = "".join(f"<mark title='trained on'>{OPEN}{escape(text)}{CLOSE}</mark>" if on else escape(text) for on, text in _spans(row.tokens))
-            pieces = "".join(_token_html(text, on, number) for (text, on), number in zip(row.tokens, ids, strict=True))
+            body = "".join(f"<mark title='trained on'>{OPEN}{escape(text)}{CLOSE}</mark>" if on else escape(text) for on, text in _spans(row.pieces))
+            pieces = "".join(_token_html(text, on, None if at is None else ids[at]) for text, on, at in row.pieces)
+            pictures = "".join(_image_html(number, image) for number, image in enumerate(row.images, start=1))
             blocks.append(
-                f"<h4>Row {row.index}: {row.token_count} tokens, {row.trained_count} trained</h4>"
+                f"<h4>Row {row.index}: {row.token_count} tokens, {row.trained_count} trained</h4>{pictures}"
                 f"<pre style='white-space:pre-wrap'>{body}</pre><details><summary>tokens</summary>{pieces}</details>"
             )
         return "".join(blocks) + facts_html("Data", self.facts())
 
 
-def _spans(tokens: Sequence[tuple[str, bool]]) -> list[tuple[bool, str]]:
+def _spans(pieces: Sequence[tuple[str, bool, int | None]]) -> list[tuple[bool, str]]:
     """Return the text in stretches of trained and untrained tokens."""
-    return [(on, "".join(text for text, _ in stretch)) for on, stretch in groupby(tokens, key=lambda token: token[1])]
+    return [(on, "".join(text for text, _, _ in stretch)) for on, stretch in groupby(pieces, key=lambda piece: piece[1])]
 
 
 def _marked(row: PreviewRow, *, colour: bool) -> str:
-    return "".join(_mark(text, colour=colour) if on else text for on, text in _spans(row.tokens))
+    return "".join(_mark(text, colour=colour) if on else text for on, text in _spans(row.pieces))
 
 
 def _mark(text: str, *, colour: bool) -> str:
@@ -137,18 +143,38 @@ def _mark(text: str, *, colour: bool) -> str:
 
 def _tokens(row: PreviewRow, *, colour: bool) -> str:
     """Return the tokens around the first trained one, each quoted; what is before them is counted only."""
-    first = next((at for at, (_, on) in enumerate(row.tokens) if on), 0)
+    pieces = row.pieces
+    first = next((at for at, (_, on, _) in enumerate(pieces) if on), 0)
     start = max(0, first - _LEAD)
     shown = []
-    for on, stretch in groupby(row.tokens[start:], key=lambda token: token[1]):
-        quoted = " ".join(json.dumps(text, ensure_ascii=False) for text, _ in stretch)
+    for on, stretch in groupby(pieces[start:], key=lambda piece: piece[1]):
+        quoted = " ".join(json.dumps(text, ensure_ascii=False) for text, _, _ in stretch)
         shown.append(_mark(quoted, colour=colour) if on else quoted)
     return (f"({start} more) " if start else "") + " ".join(shown)
 
 
-def _token_html(text: str, trained: bool, number: int) -> str:
+def _token_dicts(row: PreviewRow, ids: Sequence[int]) -> list[dict[str, Any]]:
+    images = {at: {"image": number} for number, image in enumerate(row.images) for at in range(*image.tokens)}
+    return [
+        {"id": number, "text": text, "trained": on, **images.get(at, {})} for at, (number, (text, on)) in enumerate(zip(ids, row.tokens, strict=True))
+    ]
+
+
+def _image_dict(image: Shown) -> dict[str, Any]:
+    start, end = image.tokens
+    return {"name": image.name, "width": image.width, "height": image.height, "tokens": end - start, "source": image.source}
+
+
+def _image_html(number: int, image: Shown) -> str:
+    start, end = image.tokens
+    words = escape(f"image {number}: {image.name}, {image.width}x{image.height}, {end - start:,} tokens")
+    picture = f"<img src='{escape(image.source)}' alt='{words}'>" if image.source else ""
+    return f"<figure style='display:inline-block;margin:4px'>{picture}<figcaption>{words}</figcaption></figure>"
+
+
+def _token_html(text: str, trained: bool, number: int | None) -> str:
     style = "border-bottom:2px solid;font-weight:bold" if trained else "opacity:.75"
-    title = f"id {number}, trained on" if trained else f"id {number}"
+    title = "image" if number is None else f"id {number}, trained on" if trained else f"id {number}"
     return f"<code title='{title}' style='margin:1px;{style}'>{escape(json.dumps(text, ensure_ascii=False))}</code> "
 
 
@@ -200,12 +226,12 @@ def _sets(
 
 def _sets_of(recipe: Recipe) -> tuple[dict[str, TokenizedDataset], PreTrainedTokenizerBase]:
     from automodel.recipe import check_complete, not_built
-    from automodel.tasks.preflight import build_data, tokenizer_of
+    from automodel.tasks.preflight import build_data, readers_of
 
     check_complete(recipe)
     not_built(recipe)
-    tokenizer = tokenizer_of(recipe)
-    training, validation = build_data(recipe, tokenizer)
+    tokenizer, processor = readers_of(recipe)
+    training, validation = build_data(recipe, tokenizer, processor=processor)
     return {"training": training, **validation}, tokenizer
 
 

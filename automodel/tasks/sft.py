@@ -1,4 +1,4 @@
-"""Supervised fine-tuning and pre-training of causal language models: the parts of a job, put together."""
+"""Supervised fine-tuning and pre-training of models that write text: the parts of a job, put together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +21,7 @@ from automodel.mesh import World, strategy_for
 from automodel.optim import Schedule, build_optimizer
 from automodel.parallel import apply
 from automodel.peft import apply_lora, load_adapter
+from automodel.tasks.vlm import frozen_note, frozen_parts
 from automodel.train.guards import Guards
 from automodel.train.head import SupervisedLoss
 from automodel.train.neftune import add_noise
@@ -40,7 +42,6 @@ def build_job(ready: Prepared, folder: RunFolder, world: World, *, reporter: Rep
     start = resume or (Path(recipe.checkpoint.restore_from) if recipe.checkpoint.restore_from else None)
     plain = built_model(ready, world, resume=start)
     stop_where_trained(plain, ready.training.stop_token_ids)
-    freeze(plain, recipe.freeze_config)
     model = apply(plain, recipe.distributed, world, strategy=strategy)
     optimizer = build_optimizer(model, recipe.optimizer)
     loader = training_loader(ready, world)
@@ -53,6 +54,7 @@ def build_job(ready: Prepared, folder: RunFolder, world: World, *, reporter: Rep
         reporter=reporter,
         model=model,
         tokenizer=ready.tokenizer,
+        processor=ready.processor,
         loss=SupervisedLoss(model, chunk=chunk, upcast=recipe.loss_fn.fp32_upcast),
         optimizer=optimizer,
         schedule=Schedule.build(recipe.optimizer, recipe.lr_scheduler, total_steps=plan.total_steps),
@@ -78,8 +80,6 @@ def seed_everything(recipe: Recipe) -> None:
     """Seed what is drawn while weights are made."""
     import random
 
-    import numpy as np
-
     if recipe.rng is not None and recipe.rng.deterministic:
         torch.use_deterministic_algorithms(True)
     random.seed(recipe.seed)
@@ -94,13 +94,17 @@ def seed_dropout(recipe: Recipe, world: World) -> None:
 
 
 def built_model(ready: Prepared, world: World, *, resume: Path | None) -> nn.Module:
-    """Return the model with weights from the recipe or, resuming, from the checkpoint; with its adapter where `peft` is set."""
+    """Return the model with weights from the recipe or, resuming, from the checkpoint; with its adapter where `peft` is set.
+
+    What `freeze_config` names is frozen, and gets no adapter.
+    """
     recipe, section = ready.recipe, ready.recipe.model
     if resume is not None and recipe.peft is None:
         section = section.model_copy(update={"pretrained_model_name_or_path": str(resume / MODEL), "config": None, "revision": None})
     model = build_model(section, task=recipe.task, device=world.device, dtype=ready.precision.weights)
     if recipe.neftune is not None:
         add_noise(model, recipe.neftune.noise_alpha)
+    freeze(model, frozen_parts(recipe))
     if recipe.peft is None:
         return model
     if resume is not None:
@@ -116,14 +120,14 @@ FROZEN_PARTS = {
 }
 
 
-def freeze(model: nn.Module, config: dict[str, bool] | None) -> list[str]:
+def freeze(model: nn.Module, config: dict[str, bool]) -> list[str]:
     """Switch off the gradients of the parts that `freeze_config` names; return a note for each part that the model does not have.
 
     Raises:
         RecipeError: a key names no part.
     """
     notes = []
-    for key in [key for key, wanted in (config or {}).items() if wanted]:
+    for key in [key for key, wanted in config.items() if wanted]:
         if key not in FROZEN_PARTS:
             near = get_close_matches(key, FROZEN_PARTS, n=1)
             raise RecipeError(
@@ -186,7 +190,16 @@ def samples(ready: Prepared) -> list[Sample]:
     own = [Sample(text, list(ready.tokenizer(text)["input_ids"])) for text in section.prompts]
     data = next(iter(ready.validation.values()), None)
     rows = range(min(section.from_validation, len(data))) if data is not None else range(0)
-    return own + [Sample(data.example(row)[0], data.prompt_ids(row).tolist(), data.example(row)[1]) for row in rows if data is not None]
+    return own + [_sample(data, row) for row in rows if data is not None]
+
+
+def _sample(data: TokenizedDataset, row: int) -> Sample:
+    prompt, wanted = data.example(row)
+    ids = data.prompt_ids(row)
+    media = data.media.inputs(row, data.input_ids(row)) if data.media is not None else {}
+    # What has a value for each token ends with the prompt, too.
+    inputs = {name: torch.from_numpy(value[None, : len(ids)]) if isinstance(value, np.ndarray) else value for name, value in media.items()}
+    return Sample(prompt, ids.tolist(), wanted, inputs)
 
 
 def stop_where_trained(model: nn.Module, stop_tokens: Iterable[int]) -> None:
@@ -205,6 +218,8 @@ def describe(job: Job, ready: Prepared, strategy_reason: str, *, seconds: float)
     """Record the choices of this job, each with its reason."""
     for note in (*job.world.notes, *ready.notes):
         job.event("fallback", note)
+    if frozen := frozen_note(job.recipe):
+        job.event("frozen", frozen)
     job.event("precision", ready.precision.reason, weights=str(ready.precision.weights), autocast=str(ready.precision.autocast))
     job.event("strategy", strategy_reason, strategy=job.strategy, world_size=job.world.size, device=str(job.world.device))
     report = ready.training.report

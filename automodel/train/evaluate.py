@@ -66,6 +66,7 @@ def answer_samples(job: Job) -> None:
             out = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
+                **to_device(sample.inputs, job.world.device),
                 max_new_tokens=section.max_new_tokens,
                 do_sample=False,
                 pad_token_id=job.tokenizer.pad_token_id,

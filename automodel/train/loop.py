@@ -158,7 +158,7 @@ def save(job: Job, *, best: bool) -> None:
     name = f"epoch_{(job.progress.step - 1) // job.plan.steps_per_epoch}_step_{job.progress.step}"
     if best:
         job.progress.best_checkpoint = name
-    snapshot = Snapshot(job.model, job.tokenizer, job.optimizer, job.world, job.progress.as_dict())
+    snapshot = Snapshot(job.model, job.tokenizer, job.optimizer, job.world, job.progress.as_dict(), job.processor)
     job.last_saved = save_checkpoint(
         job.folder.checkpoints_dir,
         name,

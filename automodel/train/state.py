@@ -56,11 +56,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt to answer at each validation: its text, its tokens, and the answer that the data hold, if any."""
+    """A prompt to answer at each validation: its text, its tokens, the answer that the data hold, and what the model wants beside tokens."""
 
     prompt: str
     ids: list[int]
     wanted: str = ""
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -86,6 +87,7 @@ class Job:
     samples: list[Sample] = field(default_factory=list)
     stop_tokens: list[int] = field(default_factory=list)
     last_saved: Path | None = None
+    processor: Any = None
 
     @property
     def epoch(self) -> int:

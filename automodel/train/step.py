@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from automodel.train.state import Job
 
 Batch = dict[str, torch.Tensor]
+TEXT_ONLY = {"input_ids", "attention_mask", "labels", "rows"}
 TOKENS_AT_ONCE = 1024
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on the device; what the model does not read (row numbers) stays behind."""
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items() if name in ("input_ids", "attention_mask", "labels")}
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items() if name != "rows"}
 
 
 def counts(batches: Sequence[Batch]) -> tuple[int, int]:
     """Return how many tokens are real and how many are trained, over some micro-batches of this process (dummies count nothing)."""
-    real = sum(int(batch["attention_mask"].sum()) for batch in batches if len(batch["rows"]))
+    real = sum(int(batch["attention_mask"][: len(batch["rows"])].sum()) for batch in batches)
     trained = sum(int((batch["labels"][:, 1:] != IGNORE).sum()) for batch in batches)
     return real, trained
 
@@ -57,10 +58,13 @@ def parts_of(batch: Batch, limit: int) -> list[Batch]:
 
 
 def cut_for_memory(job: Job, batches: Sequence[Batch]) -> list[Batch]:
-    """On a CPU, where small products are as fast as large ones, cut micro-batches into parts; FSDP2 needs the same number on every process."""
+    """On a CPU, where small products are as fast as large ones, cut micro-batches into parts; FSDP2 needs the same number on every process.
+
+    A batch with images stays whole: only the model knows which pixels belong to which row.
+    """
     if job.world.device.type != "cpu" or job.strategy == "fsdp2":
         return list(batches)
-    return [part for batch in batches for part in parts_of(batch, TOKENS_AT_ONCE)]
+    return [part for batch in batches for part in (parts_of(batch, TOKENS_AT_ONCE) if batch.keys() <= TEXT_ONLY else [batch])]
 
 
 def training_step(job: Job, batches: Sequence[Batch]) -> dict[str, Any]:

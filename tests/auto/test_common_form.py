@@ -70,6 +70,10 @@ ROPES = {
     "llama": ({"rope_type": "llama3", "rope_theta": 5e5, "factor": 8, "original_max_position_embeddings": 64}, {"rope_theta": 5e5}),
     "qwen3": ({"rope_type": "yarn", "rope_theta": 1e6, "factor": 4, "original_max_position_embeddings": 64}, {"rope_theta": 1e6}),
     "glm4": ({"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}, {"partial_rotary_factor": 0.5, "rope_scaling": None}),
+    "qwen2_5_vl_text": (
+        {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+        {"rope_theta": 1e6, "rope_scaling": {"rope_type": "default", "mrope_section": [16, 24, 24]}},
+    ),
     "gpt_neox": ({"rope_type": "default", "rope_theta": 2e4, "partial_rotary_factor": 0.25}, {"rotary_emb_base": 2e4, "rotary_pct": 0.25}),
     "phi3": (
         {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0], "long_factor": [2.0], "original_max_position_embeddings": 64},

@@ -12,6 +12,7 @@ import pytest
 from automodel.auto import inspect
 from automodel.auto.inspection import classify
 from automodel.errors import ModelError
+from tests.vision import make_llava
 
 REAL = sorted((Path(__file__).parents[3] / "shared" / "architectures" / "configs").glob("*/config.json"))
 pytestmark = pytest.mark.both_ends
@@ -127,6 +128,13 @@ def test_quantised_weights_are_not_trained(tiny_model_dir: Path, tmp_path: Path)
     assert "fp8" in found.missing[-1].what
     assert found.methods["full"]["one process"] == "weights quantised"
     assert not found.ok
+
+
+def test_a_model_for_images_and_text_can_be_trained(tmp_path: Path) -> None:
+    found = inspect(make_llava(tmp_path))
+    assert (found.kind, found.task) == ("VLM", "vlm")
+    assert {found.methods[method][place] for method in ("full", "LoRA") for place in ("one process", "DDP", "FSDP2")} == {"yes"}
+    assert found.methods["full"]["TP"] == "not built yet"
 
 
 @pytest.mark.parametrize(

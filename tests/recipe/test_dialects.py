@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from automodel.errors import NotBuiltError, RecipeError
-from automodel.recipe import Recipe, check_complete, load_recipe, not_built, recipe_from_dict
+from automodel.recipe import Recipe, check_complete, features_not_built, load_recipe, not_built, recipe_from_dict
 
 FILES = Path(__file__).parent / "files"
 NEMO = "nemo_automodel.components"
@@ -174,3 +174,29 @@ def test_none_null_and_absent_are_the_same(spelling: object) -> None:
 
 def test_null_turns_clipping_off() -> None:
     assert recipe_from_dict({"clip_grad_norm": {"max_norm": None}}).recipe.clip_grad_norm.max_norm is None
+
+
+def test_a_processor_of_nemo_is_read_and_written_back(tmp_path: Path) -> None:
+    section = {
+        "_target_": "transformers.AutoProcessor.from_pretrained",
+        "pretrained_model_name_or_path": "a/b",
+        "trust_remote_code": True,
+        "padding_side": "left",
+        "min_pixels": 200704,
+        "max_pixels": 1003520,
+        "use_fast": False,
+    }
+    loaded = recipe_from_dict({"recipe": "FinetuneRecipeForVLM", "processor": section})
+    found = loaded.recipe.processor
+    assert found is not None
+    assert (found.target, found.max_pixels, found.trust_remote_code, found.kwargs) == (None, 1003520, True, {"use_fast": False})
+    loaded.recipe.to_yaml(tmp_path / "new.yaml")
+    assert load_recipe(tmp_path / "new.yaml").recipe == loaded.recipe
+    short = recipe_from_dict({"recipe": "FinetuneRecipeForVLM", "processor": "a/b"}).recipe.processor
+    assert short is not None
+    assert short.pretrained_model_name_or_path == "a/b"
+    own = {"_target_": f"{NEMO}.models.minimax_m3_vl.processing.build_minimax_m3_vl_processor", "pretrained_model_name_or_path": "a/b"}
+    kept = recipe_from_dict({"recipe": "FinetuneRecipeForVLM", "processor": own}).recipe
+    assert kept.processor is not None
+    assert kept.processor.target == own["_target_"]
+    assert "processor._target_" in dict(features_not_built(kept))

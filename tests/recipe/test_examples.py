@@ -72,7 +72,11 @@ def test_every_key_says_what_it_does() -> None:
         ({"dataset": {"name": "hellaswag"}}, "dataset.name"),
         ({"checkpoint": {"is_async": True}}, "checkpoint.is_async"),
         ({"loss_fn": {"target": "mypkg.Loss"}}, "loss_fn._target_"),
-        ({"recipe": "FinetuneRecipeForVLM"}, "recipe"),
+        ({"recipe": "TrainFinetuneRecipeForSequenceClassification"}, "recipe"),
+        ({"recipe": "FinetuneRecipeForVLM", "dataset": {"name": "squad"}}, "dataset.name"),
+        ({"recipe": "FinetuneRecipeForVLM", "dataset": {"name": "chat"}, "processor": {"target": "automodel.Own"}}, "processor._target_"),
+        ({"recipe": "FinetuneRecipeForVLM", "dataset": {"target": "nemo_automodel.vlm.make_cord_v2_dataset"}}, "dataset._target_"),
+        ({"processor": {"max_pixels": 1000}}, "processor"),
         ({"kd_ratio": 0.5}, "teacher_model"),
     ],
 )
@@ -83,7 +87,10 @@ def test_features_not_built_are_named(data: dict[str, object], key: str) -> None
     assert caught.value.fix
 
 
-@pytest.mark.parametrize("data", [{"neftune": {}}, {"freeze_config": {"freeze_embeddings": True}}, {"samples": {}}, {"fp8": {"enabled": False}}])
+VLM = {"recipe": "FinetuneRecipeForVLM", "dataset": {"name": "chat"}, "processor": {"max_pixels": 1000}}
+
+
+@pytest.mark.parametrize("data", [{"neftune": {}}, {"freeze_config": {"freeze_embeddings": True}}, {"samples": {}}, {"fp8": {"enabled": False}}, VLM])
 def test_built_features_pass(data: dict[str, object]) -> None:
     not_built(Recipe(**data))
 

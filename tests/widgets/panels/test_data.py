@@ -18,6 +18,7 @@ from automodel_widgets.state.answers import answer
 from automodel_widgets.state.data import DEMO_DATA
 from automodel_widgets.state.model import DEMO_MODEL
 from automodel_widgets.state.session import Session
+from tests.vision import chat_rows, make_image, make_llava
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +190,56 @@ def test_a_late_answer_of_older_settings_is_dropped(monkeypatch: pytest.MonkeyPa
     waiting.set_result({"rows": []})
     time.sleep(0.1)
     assert panel.state.answer is before
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> dict[str, Any]:
+    return {
+        "recipe": "FinetuneRecipeForVLM",
+        "model": {"pretrained_model_name_or_path": str(make_llava(tmp_path / "llava"))},
+        "dataset": {"name": "chat", "path_or_dataset": str(chat_rows(tmp_path))},
+    }
+
+
+def test_rows_with_images_show_pictures_and_one_chip_each(pictures: dict[str, Any]) -> None:
+    panel = settled(DataView(pictures))
+    assert "ready to train on" in panel.html()
+    panel.handle("data.demo", None, {})
+    assert panel.session.get("dataset.name") == "chat"
+    assert "The demo data hold no images" in panel.html()
+    panel.handle("data.row", 2, {})
+    html = panel.html()
+    assert html.count('<img src="data:image/jpeg;base64,') == 2
+    assert 'alt="image 2, 4 tokens: 2-1.png, 80 × 68 pixels"' in html
+    assert html.count(">image 1, 4 tokens</span>") == html.count(">image 2, 4 tokens</span>") == 1
+    assert 'title="image 1, 4 tokens, only read"' in html
+    assert "&lt;image&gt;" not in html
+    panel.handle("data.shape", "text", {})
+    assert "[image 1, 4 tokens][image 2, 4 tokens]Who built bridge 2?" in panel.html()
+    panel.handle("data.row", 4, {})
+    assert "<img" not in panel.html()
+
+
+def test_the_form_offers_a_column_of_images(pictures: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "columns.jsonl"
+    file.write_text(json.dumps({"picture": make_image(tmp_path / "a.png").name, "ask": "What is it?", "reply": "A bridge."}) + "\n")
+    panel = settled(DataView(pictures))
+    panel.handle("data.kind", "column_mapped", {})
+    assert "Column of the image" in panel.html()
+    assert "Plain text" not in panel.html()
+    assert "longer rows are left out" in panel.html()
+    panel.handle("data.path", str(file), {})
+    for role, column in {"image": "picture", "question": "ask", "answer": "reply"}.items():
+        panel.handle(f"data.{role}", column, {})
+    panel.handle("data.look", None, {})
+    html = settled(panel).html()
+    assert panel.session.get("dataset.column_mapping") == {"image": "picture", "question": "ask", "answer": "reply"}
+    assert "image 1, 4 tokens: a.png, 60 × 40 pixels" in html
+    panel.session.set("recipe", None)
+    assert "Column of the image" not in panel.html()
+
+
+def test_a_job_on_text_says_which_job_reads_images(pictures: dict[str, Any]) -> None:
+    html = settled(DataView({**pictures, "recipe": "TrainFinetuneRecipeForNextTokenPrediction"})).html()
+    assert "launch is blocked" in html
+    assert "FinetuneRecipeForVLM" in html

@@ -48,6 +48,14 @@ def test_bar_table_and_verdict(asked) -> None:
     assert "within about 15%" in html
 
 
+def test_what_an_estimate_leaves_out_is_said(asked, monkeypatch) -> None:
+    monkeypatch.setattr(memory.jobs, "ask", lambda *_args, **_how: plan(notes=["images: the estimate is coarse"]))
+    panel = MemoryPlan(RECIPE)
+    settle(panel)
+    assert "Images: the estimate is coarse." in panel.html()
+    assert "right within about" not in panel.html()
+
+
 def test_a_smaller_device_and_a_change_that_makes_it_fit(asked, monkeypatch) -> None:
     panel = MemoryPlan(RECIPE)
     settle(panel)

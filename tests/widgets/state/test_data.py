@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from automodel.errors import DataError
-from automodel_widgets.state.data import ENDS, LONG, DataState, packing, percent, relevant, stretches, why_not
+from automodel_widgets.state.data import ENDS, LONG, DataState, image_words, kinds, packing, percent, relevant, roles, stretches, why_not
 
 RECIPE = {"model": {"pretrained_model_name_or_path": "m"}, "dataset": {"path_or_dataset": "d.json", "seq_length": 64}, "optimizer": {"lr": 1}}
 
@@ -152,3 +152,32 @@ def test_what_is_missing_before_a_look() -> None:
 
 def test_percent() -> None:
     assert [percent(share) for share in (0.0, 0.0001, 0.037, 1.0)] == ["0.0 %", "under 0.1 %", "3.7 %", "100 %"]
+
+
+IMAGES = {**RECIPE, "recipe": "FinetuneRecipeForVLM"}
+
+
+def test_the_tokens_of_an_image_are_one_run_each() -> None:
+    def piece(**more: Any) -> dict[str, Any]:
+        return {"id": 1, "text": "x", "trained": False, **more}
+
+    tokens = [piece(), *(piece(image=0) for _ in range(LONG + 40)), *(piece(image=1) for _ in range(3)), piece(), piece(trained=True)]
+    found = stretches(tokens)
+    assert [(trained, len(run), left_out) for trained, run, left_out in found] == [
+        (False, 1, 0),
+        (False, LONG + 40, 0),
+        (False, 3, 0),
+        (False, 1, 0),
+        (True, 1, 0),
+    ]
+    assert image_words(0, {"tokens": 1256}) == "image 1, 1,256 tokens"
+    assert image_words(1, {"tokens": 1}) == "image 2, 1 token"
+
+
+def test_a_job_on_images_and_text_offers_what_holds_images() -> None:
+    assert set(kinds(RECIPE)) == {"squad", "column_mapped", "text", "chat", "mock"}
+    assert set(kinds({**IMAGES, "dataset": {"name": "chat"}})) == {"chat", "column_mapped"}
+    # the default is shown, and refused with a reason: what is chosen must not change by itself
+    assert "squad" in kinds(IMAGES)
+    assert list(roles(IMAGES)) == ["image", "context", "question", "answer"]
+    assert list(roles(RECIPE)) == ["context", "question", "answer"]

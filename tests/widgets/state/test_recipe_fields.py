@@ -99,6 +99,9 @@ def test_a_default_reads_back(field) -> None:
         ("optimizer.momentum", {"optimizer": {"name": "sgd"}}, None),
         ("loss_fn.chunk_len", {"loss_fn": {"name": "chunked_ce"}}, None),
         ("fp8.enabled", {}, "Not in this version"),
+        ("processor.max_pixels", {}, "images and text"),
+        ("dataset.truncation", {"recipe": "FinetuneRecipeForVLM"}, "Half an image"),
+        ("processor.max_pixels", {"recipe": "FinetuneRecipeForVLM"}, None),
         ("dataset.mask_history", {}, "conversations"),
         ("dataset.mask_history", {"dataset": {"name": "chat"}}, None),
         ("dataset.system_prompt", {"dataset": {"name": "chat"}}, None),
@@ -122,6 +125,11 @@ def test_methods_options_and_sections_say_why(monkeypatch) -> None:
     monkeypatch.undo()
     assert option_why_not("dataset.name", "hellaswag", recipe)
     assert option_why_not("dataset.name", "squad", recipe) is None
+    assert option_why_not("recipe", "FinetuneRecipeForVLM", recipe) is None
+    images = Recipe(**{**START, "recipe": "FinetuneRecipeForVLM"})
+    assert "no images" in str(option_why_not("dataset.name", "text", images))
+    assert option_why_not("dataset.name", "chat", images) is None
+    assert section_why_not("processor") is None
     assert option_why_not("dataset.name", "chat", recipe) is None
     assert section_why_not("wandb")
     assert section_why_not(VALIDATION) is None

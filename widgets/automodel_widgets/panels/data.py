@@ -13,7 +13,7 @@ from automodel_widgets.panels.base import Panel
 from automodel_widgets.parts.html import Html, badge, button, choice, entry, field, note, region, tabs, tag, text, tiles
 from automodel_widgets.parts.surface import Surface
 from automodel_widgets.state import jobs
-from automodel_widgets.state.data import DEMO_DATA, KINDS, DataState, key, relevant, why_not
+from automodel_widgets.state.data import DEMO_DATA, DataState, key, kinds, relevant, roles, why_not, with_images
 from automodel_widgets.state.model import DEMO_MODEL, label_of
 from automodel_widgets.state.session import RECIPE, Session
 
@@ -101,20 +101,20 @@ class DataView(Panel):
         return tag("div", tag("h2", self.title) + mark, class_="am-row")
 
     def _form(self) -> Html:
-        get = self.session.get
+        get, recipe = self.session.get, self.session.recipe
         kind = get("dataset.name", "squad")
-        kinds = KINDS if kind in KINDS else {**KINDS, kind: str(kind)}
         label, help_ = ("Block", "In tokens: the text is cut into blocks of this length.")
         if kind != "text":
-            label, help_ = ("Longest row", "In tokens: longer rows are cut. Empty: no limit.")
+            label, help_ = ("Longest row", f"In tokens: longer rows are {'left out' if with_images(recipe) else 'cut'}. Empty: no limit.")
+        rows = choice("data-kind", self.act("kind"), kinds(recipe), kind)
         lines = [
             self._entry("Dataset", "path", get("dataset.path_or_dataset"), "A file (JSON, JSONL, parquet), a folder, or a hub id."),
-            self._field("Kind of rows", "kind", choice("data-kind", self.act("kind"), kinds, kind), "How a row becomes a prompt and an answer."),
+            self._field("Kind of rows", "kind", rows, "How a row becomes a prompt and an answer."),
             self._entry("Split", "split", get("dataset.split", "train"), "Also a part of it: train[:1000], train[90%:]."),
             self._entry(label, "length", get("dataset.seq_length"), help_, kind="number", min=1),
         ]
         if kind == "column_mapped":
-            for role, words in {"context": "may be empty", "question": "what is asked", "answer": "what is trained on"}.items():
+            for role, words in roles(recipe).items():
                 lines.append(self._entry(f"Column of the {role}", role, get(f"dataset.column_mapping.{role}"), f"Its name in the file: {words}."))
         if kind == "text":
             lines.append(self._entry("Column of the text", "text", get("dataset.text_column", "text"), "Its name in the file."))
@@ -125,7 +125,8 @@ class DataView(Panel):
             lines.append(self._entry("Chat template", "template", get("dataset.chat_template"), said))
         lacking = "Reading already" if self._busy else why_not(self.session.recipe)
         row = button("Look at the data", self.act("look"), why_not=lacking)
-        row += button("Use the demo data", self.act("demo"), kind="quiet", title="Questions about an invented world, shipped with the package")
+        title, held = "Questions about an invented world, shipped with the package", "The demo data hold no images" if with_images(recipe) else None
+        row += button("Use the demo data", self.act("demo"), kind="quiet", title=title, why_not=held)
         return tag("div", "".join(lines), class_="am-fields") + tag("div", row + self._model(lacking), class_="am-row am-after")
 
     def _model(self, lacking: str | None) -> Html:
@@ -179,6 +180,8 @@ class DataView(Panel):
     def act_demo(self, _value: Any, _fields: Mapping[str, str]) -> None:
         """Take the data that come with the package, and its model where none is chosen."""
         recipe = self.session.recipe
+        if with_images(recipe):
+            return
         recipe["dataset"] = {**recipe.get("dataset", {}), "path_or_dataset": str(DEMO_DATA)}
         for name in ("name", "split", "subset", "revision", "column_mapping", "system_prompt", "chat_template", "_target_", "target"):
             recipe["dataset"].pop(name, None)
@@ -208,6 +211,10 @@ class DataView(Panel):
         if given and not (given.isdecimal() and int(given) > 0):
             raise ValueError(f"the longest row is a number of tokens from 1 up, not {given!r}")
         self.session.set("dataset.seq_length", int(given) if given else None)
+
+    def act_image(self, value: Any, _fields: Mapping[str, str]) -> None:
+        """Name the column of the images."""
+        self.session.set("dataset.column_mapping.image", str(value).strip() or None)
 
     def act_context(self, value: Any, _fields: Mapping[str, str]) -> None:
         """Name the column of the context."""

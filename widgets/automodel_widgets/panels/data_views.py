@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from automodel_widgets.parts.html import Html, Raw, button, choice, fold, note, table, tag, text
-from automodel_widgets.state.data import DataState, Packing, percent, stretches
+from automodel_widgets.parts.html import Html, Raw, attributes, button, choice, fold, note, table, tag, text
+from automodel_widgets.state.data import DataState, Packing, image_words, percent, stretches
 
 Act = Callable[[str], str]
 OPEN, CLOSE = "⟦", "⟧"
@@ -94,7 +94,20 @@ def _open(state: DataState, act: Act, *, as_text: bool) -> Html:
         for key, label in shapes.items()
     )
     head = tag("div", tag("h3", title, class_="am-flush") + tag("span", pick, class_="am-row"), class_="am-row am-between")
-    return head + (_as_text(row) if as_text else legend() + chips(row["tokens"], label=title))
+    images = row.get("images", [])
+    return head + pictures(images) + (_as_text(row) if as_text else legend() + chips(row["tokens"], label=title, images=images))
+
+
+def pictures(images: Sequence[Mapping[str, Any]]) -> Html:
+    """Return the images of a row in their order, with names, sizes and tokens; those without a small picture in words alone."""
+    if not images:
+        return ""
+    shown = []
+    for number, image in enumerate(images):
+        words = f"{image_words(number, image)}: {image['name']}, {image['width']} × {image['height']} pixels"
+        small = f"<img{attributes(src=image['source'], alt=words, class_='am-picture')}>" if image["source"] else ""
+        shown.append(tag("figure", small + tag("figcaption", text(words), class_="am-muted am-small"), class_="am-flush"))
+    return tag("div", "".join(shown), class_="am-row am-pictures", role="group", aria_label="Images of the row")
 
 
 def legend() -> Html:
@@ -105,10 +118,14 @@ def legend() -> Html:
     return tag("ul", "".join(tag("li", line) for line in lines), class_="am-legend am-muted am-small", aria_label="Marks of the tokens")
 
 
-def chips(tokens: list[Mapping[str, Any]], *, label: str) -> Html:
-    """Return tokens one by one, trained ones marked by colour, weight and a line below, runs of them read as emphasis."""
+def chips(tokens: list[Mapping[str, Any]], *, label: str, images: Sequence[Mapping[str, Any]] = ()) -> Html:
+    """Return tokens one by one, trained ones marked by colour, weight and a line below, runs of them read as emphasis; one chip for an image."""
     parts = []
     for trained, pieces, skipped in stretches(tokens):
+        if "image" in pieces[0]:
+            words = image_words(pieces[0]["image"], images[pieces[0]["image"]])
+            parts.append(tag("span", text(words), class_="am-token am-outlined am-special", title=f"{words}, only read"))
+            continue
         inner = "".join(_chip(token, trained) for token in pieces)
         parts.append(tag("strong", inner, class_="am-run") if trained else inner)
         if skipped:
@@ -125,7 +142,8 @@ def _chip(token: Mapping[str, Any], trained: bool) -> Html:
 def _as_text(row: Mapping[str, Any]) -> Html:
     parts = []
     for trained, pieces, skipped in stretches(row["tokens"]):
-        said = text("".join(str(token["text"]) for token in pieces))
+        at = pieces[0].get("image")
+        said = text("".join(str(token["text"]) for token in pieces) if at is None else f"[{image_words(at, row['images'][at])}]")
         parts.append(tag("strong", f"{OPEN}{said}{CLOSE}") if trained else said)
         if skipped:
             parts.append(f" … {skipped:,} more tokens … ")

@@ -139,7 +139,8 @@ class MemoryPlan(Panel):
             words = "Reading the config and the data… The first plan also starts a helper process." if self._busy else "Not planned yet."
             return done + note(words, live=True)
         kind, _, sentence = self.state.verdict
-        return done + note(f"<strong>{text(sentence)}</strong> The estimate is right within about {BAND:.0%}.", kind, live=True)
+        said = [line[:1].upper() + line[1:] for line in self.state.notes] or [f"The estimate is right within about {BAND:.0%}"]
+        return done + note(f"<strong>{text(sentence)}</strong> {text('. '.join(said))}.", kind, live=True)
 
     def _bars(self) -> Html:
         if self.state.answer is None or lacking(self.session.recipe) is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from automodel.recipe import RECIPES
-from automodel.recipe.built import BUILT_DATASETS, BUILT_TASKS, NOT_BUILT
+from automodel.recipe.built import BUILT_DATASETS, BUILT_TASKS, IMAGE_DATASETS, NOT_BUILT
 from automodel.recipe.checks import is_on
 from automodel.recipe.sections import RecipeFields
 
@@ -28,6 +28,7 @@ _RULES: tuple[tuple[str, Callable[[RecipeFields], bool], str], ...] = (
     ("model.pretrained_model_name_or_path", lambda r: r.model.config is not None, "The model starts at random from a config: clear that field first"),
     ("model.config", lambda r: bool(r.model.pretrained_model_name_or_path), "The model starts from trained weights: clear the field Model first"),
     ("model.num_labels", lambda r: r.task != "seq_cls", "Only when texts are classified"),
+    ("processor.", lambda r: r.task != "vlm", "Only for images and text: choose that as the job"),
     ("peft.", lambda r: r.peft is None, "Only for LoRA: choose it as the method above"),
     ("quantization.", lambda r: r.quantization is None, "Only for QLoRA"),
     ("peft.exclude_modules", lambda r: r.peft is not None and bool(r.peft.target_modules), "The layers are named by 'Layers with an adapter'"),
@@ -51,11 +52,10 @@ _RULES: tuple[tuple[str, Callable[[RecipeFields], bool], str], ...] = (
         for name in ("prompt_template", "system_prompt", "answer_only_loss_mask", "use_hf_chat_template", "chat_template")
     ),
     ("dataset.prompt_template", lambda r: r.dataset.name == "chat", "Conversations are written by the chat template"),
-    ("dataset.use_hf_chat_template", lambda r: r.dataset.name == "chat", "Conversations always use it"),
-    *(
-        (f"dataset.{name}", lambda r: r.dataset.name != "chat", "Only for conversations")
-        for name in ("mask_history", "mask_reasoning_content", "skip_invalid_samples")
-    ),
+    ("dataset.use_hf_chat_template", lambda r: r.dataset.name == "chat" or r.task == "vlm", "Conversations always use it"),
+    ("dataset.truncation", lambda r: r.task == "vlm", "Half an image cannot be read: too long rows are left out"),
+    *((f"dataset.{name}", lambda r: r.dataset.name != "chat", "Only for conversations") for name in ("mask_history", "mask_reasoning_content")),
+    ("dataset.skip_invalid_samples", lambda r: r.dataset.name != "chat" and r.task != "vlm", "Only for conversations"),
     ("dataloader.batch_size", lambda _r: True, "Set by 'Local batch' for training"),
     *(
         (f"dataloader.{name}", lambda r: not r.dataloader.num_workers, "Only with worker processes")
@@ -97,7 +97,7 @@ _WITH = {
     "teacher_distributed": ("teacher_distributed.", "offload_teacher_model", "separate_meshes"),
 }
 # Keys of which only some values are not built: their options say so.
-_PARTLY = ("recipe", "dataset.name", "distributed.strategy")
+_PARTLY = ("recipe", "dataset.name", "distributed.strategy", "processor")
 
 
 def why_not(path: str, recipe: RecipeFields) -> str | None:
@@ -119,6 +119,8 @@ def option_why_not(path: str, option: str, recipe: RecipeFields) -> str | None:
         return "not in this version yet"
     if path.rpartition(".")[2] == "name" and path.split(".")[0] in ("dataset", "validation_dataset") and option not in BUILT_DATASETS:
         return "not in this version yet"
+    if path.rpartition(".")[2] == "name" and path.split(".")[0] in ("dataset", "validation_dataset") and recipe.task == "vlm":
+        return None if option in IMAGE_DATASETS else "its rows hold no images"
     if path == "distributed.strategy" and option == "megatron_fsdp":
         return "not in this version yet"
     return None

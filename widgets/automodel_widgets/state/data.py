@@ -11,6 +11,8 @@ from typing import Any
 
 import automodel
 from automodel.errors import AutomodelError
+from automodel.recipe import RECIPES
+from automodel.recipe.built import IMAGE_DATASETS
 
 DEMO_DATA = Path(automodel.__file__).parent / "demo" / "data" / "train.json"
 # Kinds of rows, in words; the recipe's schema has the names.
@@ -21,6 +23,8 @@ KINDS = {
     "chat": "Conversations",
     "mock": "Made-up rows, to try the machine",
 }
+# Columns that `column_mapped` can name, and what each is for.
+ROLES = {"image": "one image or several", "context": "may be empty", "question": "what is asked", "answer": "what is trained on"}
 PAGE = 8
 BINS = 16
 # What the recipe's schema takes when `step_scheduler.local_batch_size` is absent.
@@ -285,12 +289,38 @@ def _expected_longest(lengths: Sequence[tuple[int, int]], batch: int) -> float:
     return found
 
 
+def with_images(recipe: Mapping[str, Any]) -> bool:
+    """Say whether the job of a recipe reads images."""
+    return RECIPES.get(str(recipe.get("recipe"))) == "vlm"
+
+
+def kinds(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return the kinds of rows that the job of a recipe reads, in words; the one that is set is always among them."""
+    known = {name: words for name, words in KINDS.items() if name in IMAGE_DATASETS} if with_images(recipe) else KINDS
+    kind = str((recipe.get("dataset") or {}).get("name") or "squad")
+    return known if kind in known else {**known, kind: KINDS.get(kind, kind)}
+
+
+def roles(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns that rows of the kind column_mapped can have, and what each is for."""
+    return {role: words for role, words in ROLES.items() if role != "image" or with_images(recipe)}
+
+
+def image_words(number: int, image: Mapping[str, Any]) -> str:
+    """Return what stands for the tokens of an image, counted from 0."""
+    count = int(image["tokens"])
+    return f"image {number + 1}, {count:,} token{'' if count == 1 else 's'}"
+
+
 def stretches(tokens: Sequence[Mapping[str, Any]]) -> list[tuple[bool, list[Mapping[str, Any]], int]]:
-    """Return (trained, tokens, left out) for each run of tokens; of a long ignored run only the two ends, with the count between them."""
+    """Return (trained, tokens, left out) for each run of tokens; of a long ignored run only the two ends, with the count between them.
+
+    The tokens of each image are a run of their own, which is whole: it is shown as one piece.
+    """
     found: list[tuple[bool, list[Mapping[str, Any]], int]] = []
-    for trained, run in groupby(tokens, key=lambda token: bool(token["trained"])):
+    for (trained, image), run in groupby(tokens, key=lambda token: (bool(token["trained"]), token.get("image"))):
         pieces = list(run)
-        if trained or len(pieces) <= LONG:
+        if trained or image is not None or len(pieces) <= LONG:
             found.append((trained, pieces, 0))
         else:
             found += [(False, pieces[:ENDS], len(pieces) - 2 * ENDS), (False, pieces[-ENDS:], 0)]

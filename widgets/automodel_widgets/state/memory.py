@@ -131,6 +131,11 @@ class MemoryState:
         known = len(self._known()["changes"])
         return [str(line) for line in self._known()["advice"][known:]]
 
+    @property
+    def notes(self) -> list[str]:
+        """Return what should be known of the estimate, such as what it leaves out."""
+        return [str(line) for line in self._known().get("notes", [])]
+
     def facts(self) -> dict[str, str]:
         """Return the facts of the plan that go with the memory."""
         plan = self._known()
