@@ -113,11 +113,49 @@ def test_pictures_of_panels_alone(own: Desk, name: str) -> None:
         role, _, label = press.partition(":")
         page.am.get_by_role(role, name=label).first.click()
         page.settled(quiet=8)
+    looks(page, name)
+
+
+def drawn_rows(folder: Path) -> None:
+    """Write questions on pictures of coloured shapes."""
+    from PIL import Image, ImageDraw
+
+    rows = []
+    for number, (colour, shape) in enumerate((c, s) for c in ("red", "green", "blue", "orange") for s in ("ellipse", "rectangle")):
+        picture = Image.new("RGB", (320, 200 + 20 * number), "white")
+        getattr(ImageDraw.Draw(picture), shape)((60, 40, 260, 160), fill=colour, outline="black", width=4)
+        (folder / "shapes").mkdir(parents=True, exist_ok=True)
+        picture.save(folder / "shapes" / f"{number}.png")
+        asked = [{"type": "image"}, {"type": "text", "text": "What is in the picture, and which colour has it?"}]
+        said = {"role": "assistant", "content": f"A {colour} {'circle' if shape == 'ellipse' else 'box'}."}
+        rows.append({"images": [f"shapes/{number}.png"], "messages": [{"role": "user", "content": asked}, said]})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_picture_of_rows_with_images(own: Desk) -> None:
+    from tests.vision import make_llava
+
+    assert FOLDER is not None
+    make_llava(own.lab.work / "vlm" / "model")
+    drawn_rows(own.lab.work / "vlm")
+    values = {
+        "recipe": "FinetuneRecipeForVLM",
+        "model": {"pretrained_model_name_or_path": "vlm/model"},
+        "dataset": {"name": "chat", "path_or_dataset": "vlm/rows.jsonl"},
+    }
+    page = own.open([f"import automodel_widgets as am\nam.DataView({values!r})"], size=(1280, 1600))
+    page.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    page.am.locator("img.am-picture").first.wait_for(timeout=90_000)
+    looks(page, "data-images")
+
+
+def looks(page: Page, name: str) -> None:
+    """Take the pictures of a panel that stands alone, in every look."""
     for look, (theme, width) in LOOKS.items():
         page.theme(theme)
         page.page.set_viewport_size({"width": width, "height": 1600})
         page.settled()
-        take(page, Path(FOLDER) / f"{name}-{look}.png")
+        take(page, Path(str(FOLDER)) / f"{name}-{look}.png")
 
 
 def take(page: Page, path: Path) -> None:
