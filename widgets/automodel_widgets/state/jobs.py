@@ -18,16 +18,25 @@ _lock = threading.Lock()
 _pool: ProcessPoolExecutor | None = None
 
 
-def start(recipe: Any, *, processes: int | str = "auto", root: Path | str | None = None, overrides: Sequence[str] = ()) -> Run:
-    """Start a detached job; errors of the request are raised, and nothing was written then."""
-    run: Run = automodel.launch(recipe, nproc_per_node=processes, run_folder=root, overrides=list(overrides))  # type: ignore[arg-type]  # "auto" or a number
+def start(
+    recipe: Any,
+    *,
+    processes: int | str = "auto",
+    devices: Sequence[str] | None = None,
+    root: Path | str | None = None,
+    overrides: Sequence[str] = (),
+) -> Run:
+    """Start a detached job, on the GPUs of these numbers if any are named; errors of the request are raised, and nothing was written then."""
+    how: dict[str, Any] = {"nproc_per_node": processes, "devices": devices}
+    run: Run = automodel.launch(recipe, run_folder=root, overrides=list(overrides), **how)
     return run
 
 
 def rerun(run: Run, changes: Sequence[str], *, root: Path | str | None = None) -> Run:
     """Start a job with the recipe of a run and some changes to it, `a.b.c=value` each."""
-    processes = (run.folder.record().get("launch") or {}).get("nproc_per_node", 1)
-    return start(run.folder.recipe_path, processes=processes, root=root or run.path.parent, overrides=changes)
+    before = run.folder.record().get("launch") or {}
+    how = {"processes": before.get("nproc_per_node", 1), "devices": before.get("devices")}
+    return start(run.folder.recipe_path, **how, root=root or run.path.parent, overrides=changes)
 
 
 def ask(question: str, *args: Any, **kwargs: Any) -> Any:
