@@ -69,7 +69,7 @@ export class Boards {
     for (const host of this.root.querySelectorAll("[data-board]")) {
       const name = host.dataset.board;
       if (this.views.has(name)) continue;
-      const view = new Board(host);
+      const view = new Board(host, () => this.send({ kind: "resend", board: name }));
       this.views.set(name, view);
       view.show(this.data.get(name) ?? fresh());
     }
@@ -86,8 +86,9 @@ export class Boards {
 }
 
 class Board {
-  constructor(host) {
+  constructor(host, more) {
     this.host = host;
+    this.more = more;
     this.axis = "step";
     this.weight = 0.6;
     this.log = false;
@@ -270,6 +271,8 @@ class Board {
     if (plot.select.width < 4) return;
     this.zoom = { min: plot.posToVal(plot.select.left, "x"), max: plot.posToVal(plot.select.left + plot.select.width, "x") };
     plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    // What a view opens with is thinned for a whole screen; a part of the curve needs every row.
+    if (this.data.train.left > 0) this.more();
     this.draw();
   }
 
