@@ -20,6 +20,7 @@ VALUED = {
     "--allow_target": "--allow-target",
     "--executor": "--executor",
     "--nodes": "--nodes",
+    "--devices": "--devices",
     "--nnodes": "--nodes",
     "--write": "--write",
     "--number": "--number",

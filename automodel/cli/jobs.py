@@ -11,7 +11,7 @@ import typer
 
 from automodel.cli.app import app
 from automodel.cli.output import put, put_json, say
-from automodel.errors import NotBuiltError, RecipeError
+from automodel.errors import NotBuiltError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from automodel.launch.request import Request
@@ -30,8 +30,10 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="Recipe file (YAML)
 Nproc = Annotated[str, typer.Option("--nproc-per-node", "--nproc_per_node", help="Processes; auto is one for each GPU.", metavar="N|auto")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job, print its folder, return at once.")]
 STOPPED = 3
+AUTO = ("auto", "gpu")
 RunsRoot = Annotated[Path | None, typer.Option("--runs-root", help="Folder of the runs; else $AUTOMODEL_RUNS, else ./runs.")]
 Targets = Annotated[list[str] | None, typer.Option("--allow-target", help="Dotted _target_ path that may run; repeat for more.")]
+Devices = Annotated[str | None, typer.Option("--devices", help="GPUs by their numbers in nvidia-smi; none for the CPU.", metavar="0,2|none")]
 Nodes = Annotated[int, typer.Option("--nodes", help="Machines.")]
 Executor = Annotated[str, typer.Option("--executor", help="Where the job runs: local.")]
 DomainArgument = Annotated[Domain, typer.Argument(help="Kind of model.")]
@@ -49,9 +51,10 @@ def finetune(
     allow_target: Targets = None,
     nodes: Nodes = 1,
     executor: Executor = "local",
+    devices: Devices = None,
 ) -> int:
     """Fine-tune a model as a recipe says."""
-    return _job(ctx, "finetune", domain, config, nproc_per_node, detach, runs_root, allow_target, nodes, executor)
+    return _job(ctx, "finetune", domain, config, nproc_per_node, detach, runs_root, allow_target, nodes, executor, devices=devices)
 
 
 @app.command(epilog=_HELP)
@@ -65,9 +68,10 @@ def pretrain(
     allow_target: Targets = None,
     nodes: Nodes = 1,
     executor: Executor = "local",
+    devices: Devices = None,
 ) -> int:
     """Train a model on plain text as a recipe says."""
-    return _job(ctx, "pretrain", domain, config, nproc_per_node, detach, runs_root, allow_target, nodes, executor)
+    return _job(ctx, "pretrain", domain, config, nproc_per_node, detach, runs_root, allow_target, nodes, executor, devices=devices)
 
 
 @app.command(hidden=True)
@@ -108,9 +112,10 @@ def run_file(
     allow_target: Targets = None,
     nodes: Nodes = 1,
     executor: Executor = "local",
+    devices: Devices = None,
 ) -> int:
     """Run a recipe file that names its own job."""
-    return _job(ctx, None, Domain.llm, config, nproc_per_node, detach, runs_root, allow_target, nodes, executor)
+    return _job(ctx, None, Domain.llm, config, nproc_per_node, detach, runs_root, allow_target, nodes, executor, devices=devices)
 
 
 @app.command(epilog=_HELP)
@@ -157,18 +162,23 @@ def _job(
     targets: list[str] | None,
     nodes: int = 1,
     executor: str = "local",
+    devices: str | None = None,
 ) -> int:
+    from automodel.launch.devices import as_devices
     from automodel.launch.member import inside_torchrun, run_as_rank
     from automodel.launch.start import launch_request, refuse_unbuilt, run_here
 
     refuse_unbuilt(executor, nodes)
-    count = _count(nproc)
+    chosen = as_devices(devices)
+    count = None if chosen is not None and nproc in AUTO else _count(nproc)
     request = read_request(ctx, command, domain, config, targets)
     if inside_torchrun():
+        if chosen is not None:
+            raise RunError("The GPUs are chosen by who starts torchrun.", found=f"--devices {devices}", fix="set CUDA_VISIBLE_DEVICES for torchrun")
         return _end_of_rank(run_as_rank(request, root=root))
-    if count == 1 and not detach:
+    if count == 1 and not detach and chosen is None:
         return _end(run_here(request, root=root))
-    run = launch_request(request, nproc_per_node="auto" if count is None else count, root=root)
+    run = launch_request(request, nproc_per_node="auto" if count is None else count, devices=chosen, root=root)
     if detach:
         put(str(run.path))
         return 0
@@ -205,7 +215,7 @@ def _count(text: str) -> int | None:
     from automodel.launch.env import visible_gpus
     from automodel.launch.start import check_nproc
 
-    if text in ("auto", "gpu"):
+    if text in AUTO:
         # Only a machine with several GPUs needs the launcher to count them exactly.
         return None if visible_gpus() > 1 else 1
     if not text.lstrip("-").isdigit():

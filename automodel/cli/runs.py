@@ -121,6 +121,7 @@ def resume(
     run: Name = "latest",
     detach: Annotated[bool, typer.Option("--detach", help="Return at once.")] = False,
     nproc_per_node: Annotated[int | None, typer.Option("--nproc-per-node", "--nproc_per_node", help="Processes; else as before.")] = None,
+    devices: Annotated[str | None, typer.Option("--devices", help="GPUs by their numbers in nvidia-smi; else as before.")] = None,
     runs_root: Root = None,
 ) -> int:
     """Go on with a run in its own folder, from its newest intact checkpoint."""
@@ -129,7 +130,7 @@ def resume(
 
     chosen = attach(run, runs_root)
     point = chosen.resume_point
-    again = go_on(chosen, nproc_per_node=nproc_per_node)
+    again = go_on(chosen, nproc_per_node=nproc_per_node, devices=devices)
     say(f"going on from {point.path.name}" if point else "there is no checkpoint yet: starting again from the beginning")
     if detach:
         put(str(again.path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,12 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from automodel import errors
 from automodel.errors import AutomodelError
+from automodel.launch.devices import device_environment
 
 if TYPE_CHECKING:
     from automodel.launch.request import Request
 
 
-def check(request: Request, *, nproc: int | None = None, root: Path | str | None = None, module: str = "automodel.launch.preflight") -> int:
+def check(
+    request: Request,
+    *,
+    nproc: int | None = None,
+    devices: Sequence[str] | None = None,
+    root: Path | str | None = None,
+    module: str = "automodel.launch.preflight",
+) -> int:
     """Have a request checked by a child process; returns the number of processes: `nproc`, else one for each GPU, at least one.
 
     Raises:
@@ -35,7 +44,8 @@ def check(request: Request, *, nproc: int | None = None, root: Path | str | None
         words += [] if nproc is None else ["--nproc", str(nproc)]
         words += [] if root is None else ["--root", str(root)]
         words += [word for name in request.allow_targets for word in ("--allow-target", name)]
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        seen = {**os.environ, **device_environment(devices)}
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=seen)
     answer = _answer(done.stdout)
     if "error" in answer:
         raise rebuild(answer["error"])

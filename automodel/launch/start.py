@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from automodel.errors import JobFailed, NotBuiltError, RunError
 from automodel.launch import preflight as preflight_process
+from automodel.launch.devices import as_devices, processes_on
 from automodel.launch.request import RecipeLike, Request, as_request
 from automodel.launch.supervisor import WORKER
 from automodel.launch.worker import Body, heartbeats, run_in_process
@@ -76,6 +77,7 @@ def launch(
     nproc_per_node: int | Literal["auto"] = "auto",
     nodes: int = 1,
     executor: str = "local",
+    devices: str | Sequence[int | str] | None = None,
     run_folder: Path | str | None = None,
     overrides: Sequence[str] = (),
     allow_targets: Sequence[str] = (),
@@ -87,6 +89,7 @@ def launch(
         nproc_per_node: processes; `auto` is one for each GPU, one on a machine without.
         nodes: machines; more than one is not built yet.
         executor: `local`; `slurm` and `sky` are not built yet.
+        devices: GPUs by their numbers in nvidia-smi, `[0, 2]`; empty for none (the CPU); absent: all that this process may use.
         run_folder: the root of the run folders.
         overrides: changes as on the command line, `a.b.c=value`.
         allow_targets: dotted `_target_` paths that may run.
@@ -96,21 +99,24 @@ def launch(
     """
     refuse_unbuilt(executor, nodes)
     request = as_request(recipe, overrides=overrides, allow_targets=allow_targets)
-    return launch_request(request, nproc_per_node=nproc_per_node, root=run_folder)
+    return launch_request(request, nproc_per_node=nproc_per_node, devices=devices, root=run_folder)
 
 
 def launch_request(
     request: Request,
     *,
     nproc_per_node: int | Literal["auto"] = "auto",
+    devices: str | Sequence[int | str] | None = None,
     root: Path | str | None = None,
     worker: str = WORKER,
     preflight_module: str = "automodel.launch.preflight",
 ) -> Run:
     """Check a request in a child process, make its run folder, start its supervisor."""
     wanted = None if nproc_per_node == "auto" else check_nproc(nproc_per_node)
-    nproc = preflight_process.check(request, nproc=wanted, root=root, module=preflight_module)
-    folder = request.create_folder(root, launch={"nproc_per_node": nproc, "nodes": 1, "worker": worker})
+    chosen = as_devices(devices)
+    nproc = preflight_process.check(request, nproc=processes_on(chosen, wanted), devices=chosen, root=root, module=preflight_module)
+    own = {} if chosen is None else {"devices": list(chosen)}
+    folder = request.create_folder(root, launch={"nproc_per_node": nproc, "nodes": 1, "worker": worker, **own})
     folder.claim(launcher="launching", world_size=nproc)
     return _supervise(folder, worker=worker, resume=False)
 
@@ -137,8 +143,16 @@ def refuse_unbuilt(executor: str, nodes: int) -> None:
         raise NotBuiltError("Jobs over several machines are not built yet.", found=f"nodes={nodes}", expected="nodes=1")
 
 
-def resume(run: Run | str | Path, *, nproc_per_node: int | None = None, root: Path | str | None = None) -> Run:
+def resume(
+    run: Run | str | Path,
+    *,
+    nproc_per_node: int | None = None,
+    devices: str | Sequence[int | str] | None = None,
+    root: Path | str | None = None,
+) -> Run:
     """Go on with a run in its own folder, detached, from its newest intact checkpoint (else from the start).
+
+    Processes and GPUs are those of before, unless others are named; other GPUs alone mean one process for each.
 
     Raises:
         RunError: it still runs, or it has finished.
@@ -151,8 +165,11 @@ def resume(run: Run | str | Path, *, nproc_per_node: int | None = None, root: Pa
         raise RunError(f"{target.path.name} still runs.", found=status.state, fix=f"stop it first: automodel stop {target.id}")
     folder, point = target.folder, target.resume_point
     settings = dict(folder.record().get("launch", {}))
-    if nproc_per_node is not None:
-        settings["nproc_per_node"] = check_nproc(nproc_per_node)
+    chosen, wanted = as_devices(devices), None if nproc_per_node is None else check_nproc(nproc_per_node)
+    if chosen is not None:
+        settings["devices"] = list(chosen)
+    if chosen is not None or wanted is not None:
+        settings["nproc_per_node"] = processes_on(settings.get("devices"), wanted)
     folder.update(launch=settings)
     folder.prepare_resume(step=point.step if point else 0)
     return _supervise(folder, worker=str(settings.get("worker") or WORKER), resume=True)

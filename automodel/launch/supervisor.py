@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from automodel.launch.devices import device_environment
 from automodel.launch.env import cpu_environment
 from automodel.run.folder import RunFolder
 from automodel.run.process import ProcessIdentity, is_alive, signal_process
@@ -41,6 +42,7 @@ class Supervisor:
         self.worker = worker
         self.resume = resume
         self.nproc = int(settings.get("nproc_per_node", 1))
+        self.devices: list[str] | None = settings.get("devices")
         self.grace = float(settings.get("stop_grace_seconds", 60))
         self.stop_seen: float | None = None
         self.error_seen: float | None = None
@@ -59,7 +61,7 @@ class Supervisor:
         return self._settle(child.returncode)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        added = cpu_environment(self.nproc)
+        added = {**cpu_environment(self.nproc), **device_environment(self.devices)}
         # Torchrun ends workers itself when one fails; it must not be more impatient than the recipe.
         added.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(int(self.grace + _MARGIN_SECONDS)))
         words = [sys.executable, *self._agent(), "-m", self.worker, str(self.folder.path), *(["--resume"] if self.resume else [])]

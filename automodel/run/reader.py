@@ -65,6 +65,7 @@ class Run:
         self._cursor = LineReader(self.path / "metrics.jsonl")
         self._restarts = 0
         self._last: dict[str, dict[str, Any]] = {}
+        self._best: dict[str, float] = {}
         if not (self.path / RECORD).is_file():
             raise RunError("This is not a run folder.", found=str(path), expected=f"a folder with {RECORD}", fix="list the runs with: automodel runs")
 
@@ -85,14 +86,15 @@ class Run:
         state, alive, reason = decide(record, ranks)
         last = self._last_rows()
         train = last.get("train", {})
-        check = last.get("validation") or next((row for name, row in last.items() if name.startswith("validation")), {})
+        checked = "validation" if "validation" in last else next((name for name in last if name.startswith("validation")), "validation")
         return Status(
             state=state,
             alive=alive,
             step=train.get("step"),
             total_steps=record.get("total_steps"),
             loss=train.get("loss"),
-            validation_loss=check.get("loss"),
+            validation_loss=last.get(checked, {}).get("loss"),
+            best_validation_loss=self._best.get(checked),
             created=record.get("created"),
             ended=record.get("ended"),
             heartbeat=record.get("heartbeat"),
@@ -107,8 +109,12 @@ class Run:
         fresh = self._cursor.read()
         if self._cursor.restarts != self._restarts:
             self._restarts = self._cursor.restarts
-            self._last = {}
-        self._last.update({str(row.get("split", "train")): row for row in fresh})
+            self._last, self._best = {}, {}
+        for row in fresh:
+            split, loss = str(row.get("split", "train")), row.get("loss")
+            self._last[split] = row
+            if loss is not None:
+                self._best[split] = min(loss, self._best.get(split, loss))
         return self._last
 
     def metrics(self, split: str | None = None) -> list[dict[str, Any]]:

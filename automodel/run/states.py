@@ -24,6 +24,7 @@ class Status:
     total_steps: int | None = None
     loss: float | None = None
     validation_loss: float | None = None
+    best_validation_loss: float | None = None
     created: float | None = None
     ended: float | None = None
     heartbeat: float | None = None

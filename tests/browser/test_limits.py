@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
@@ -11,6 +12,7 @@ from automodel.run import Run, attach
 from automodel.run.files import write_json
 from automodel.run.process import identify
 from tests.browser.conftest import Desk
+from tests.browser.jobs import until
 from tests.browser.lab import ROOT, Page
 from tests.widgets.fake_runs import fake_run
 
@@ -92,3 +94,53 @@ def test_from_the_first_cell_to_the_first_loss_of_the_embedded_default(desk: Des
     page.reaches("[data-board]", "rows", 1)
     assert time.monotonic() - begin < 60
     attach("latest", desk.lab.runs).stop(save=False)
+
+
+def test_the_chart_keeps_its_zoom_and_cuts_spikes_and_takes_what_is_no_number(desk: Desk) -> None:
+    points = 6000
+    run = alive(desk.lab.runs, "odd", 0)
+    odd = {1: 900.0, 2: 800.0, 3: 700.0, 50: None, 51: 2.0, 52: None, 60: 0.0, 61: -1.0}
+    rows = [{"step": step, "split": "train", "loss": odd.get(step, 2 + math.sin(step)), "time": float(step)} for step in range(1, points + 1)]
+    rows += [{"step": 0, "split": "validation", "loss": 2.5, "time": 0.5}, {"step": 40, "split": "validation", "loss": 2.0, "time": 40.0}]
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    single = fake_run(desk.lab.runs, "single", losses=(1.5,))
+    cell = "from automodel_widgets import Monitor\nfrom IPython.display import display\n"
+    page = desk.open([cell + f"display(Monitor({str(run.path)!r}), Monitor({str(single.path)!r}))"])
+    boards = page.page.locator(".jp-OutputArea .am[data-surface] [data-board]")
+    board, other = boards.nth(0), boards.nth(1)
+    other.locator(".u-over").first.wait_for()
+    page.reaches("[data-board]", "rows", points)
+
+    def top() -> float:
+        page.settled()
+        return float(board.get_attribute("data-top") or 0)
+
+    assert top() > 900
+    board.get_by_label("Height").select_option("0.95")
+    assert 2.5 < top() < 4
+    board.get_by_label("Log scale").check()
+    assert 2.5 < top() <= 10
+    board.get_by_label("Axis").select_option("tokens")
+    board.get_by_label("Axis").select_option("epoch")
+    board.get_by_label("Axis").select_option("step")
+    board.get_by_label("Log scale").uncheck()
+    page.settled()
+    box = board.locator(".u-over").first.bounding_box()
+    assert box is not None
+    page.page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 60)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 60, steps=5)
+    page.page.mouse.up()
+    page.settled()
+    zoom = board.get_attribute("data-zoom")
+    assert zoom
+    until(lambda: int(board.get_attribute("data-drawn") or 0) >= 550)  # every row of the window, also those left out of what the view opened with
+    assert other.get_attribute("data-zoom") == "", "another run of the page is left alone"
+    append(run, points + 1, 20)
+    page.reaches("[data-board]", "rows", points + 20)
+    assert board.get_attribute("data-zoom") == zoom
+    board.locator(".u-over").first.dblclick()
+    append(run, points + 21, 20)
+    page.reaches("[data-board]", "rows", points + 40)
+    assert board.get_attribute("data-zoom") == ""

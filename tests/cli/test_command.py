@@ -75,6 +75,7 @@ def test_every_command_has_help() -> None:
         (["finetune", "llm", "-c", "f", "--a.b=x=y", "--lr", "-1"], ["finetune", "llm", "--config", "f"], ["--a.b=x=y", "--lr=-1"]),
         (["f.yaml", "--nproc_per_node=2", "--peft.use_dora"], ["run", "f.yaml", "--nproc-per-node=2"], ["--peft.use_dora"]),
         (["run", "f.yaml", "--nproc-per-node", "2", "--detach", "--a.b", "--c.d", "2"], None, ["--a.b", "--c.d=2"]),
+        (["finetune", "llm", "-c", "f", "--devices", "0,2", "--a.b=1"], ["finetune", "llm", "--config", "f", "--devices", "0,2"], ["--a.b=1"]),
         (["logs", "--tail", "3"], ["logs", "--tail", "3"], []),
         (["validate", "f.yaml", "--json"], ["validate", "f.yaml", "--json"], []),
     ],
@@ -112,6 +113,7 @@ def test_data_goes_to_stdout_and_json_is_stable(run: RunFolder, tmp_path: Path) 
         (["finetune", "llm", "-c", "missing.yaml", "--nproc-per-node", "two"], 2, "not a number"),
         (["finetune", "llm", "-c", "missing.yaml", "--nproc-per-node", "0"], 2, "1 or more"),
         (["finetune", "llm", "-c", "missing.yaml", "--executor", "slurm"], 2, "not built"),
+        (["finetune", "llm", "-c", "missing.yaml", "--devices", "0,gpu1"], 2, "begins with GPU-"),
         (["no-such-command"], 2, "no-such-command"),
     ],
 )

@@ -33,9 +33,10 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     started: list[Run] = []
 
-    def go(mode: str, *, nproc: int = 1, grace: float = 20.0) -> Run:
+    def go(mode: str, *, nproc: int | str = 1, grace: float = 20.0, devices: Any = None) -> Run:
         request = Request(recipe=stub_recipe(mode, grace=grace), user_yaml="mode: " + mode + "\n", command=("automodel", "x y"))
-        started.append(launch_request(request, nproc_per_node=nproc, root=tmp_path / "runs", worker="fake_worker", preflight_module="fake_preflight"))
+        modules = {"worker": "fake_worker", "preflight_module": "fake_preflight"}
+        started.append(launch_request(request, nproc_per_node=nproc, devices=devices, root=tmp_path / "runs", **modules))
         return started[-1]
 
     yield go

@@ -24,7 +24,7 @@ def save(folder: RunFolder, step: int) -> None:
 
 def body(mode: str, folder: RunFolder, resume: Path | None) -> int:
     rank = worker.this_rank()
-    print("mode", mode, "rank", rank, flush=True)
+    print("mode", mode, "rank", rank, "GPUs", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
     start = int((resume / "training" / "step").read_text()) if resume else 0
     if rank == 0:
         folder.set_state("training", total_steps=20)

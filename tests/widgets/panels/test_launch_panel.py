@@ -10,6 +10,8 @@ import pytest
 from automodel.errors import DataError, RunError
 from automodel_widgets.panels import launch
 from automodel_widgets.panels.launch import Launcher
+from automodel_widgets.panels.memory import MemoryPlan
+from automodel_widgets.state.devices import Device, Machine, User
 from automodel_widgets.state.session import Session
 from tests.widgets.fake_runs import fake_run
 from tests.widgets.state.plans import RECIPE, plan
@@ -137,3 +139,55 @@ def test_devices_are_shown_with_who_uses_them(started, tmp_path) -> None:
     html = launcher(tmp_path).html()
     assert "CPU" in html
     assert "Who uses it" in html
+
+
+@pytest.fixture
+def four(monkeypatch) -> Machine:
+    """A machine with four GPUs, the second of which somebody uses."""
+    busy = (User(4242, "python3", 9 * 10**9),)
+    gpus = [Device(f"cuda:{number}", f"GPU {number}: H200", 10**12, (number + 1) * 10**11, 0.0, busy * (number == 1)) for number in range(4)]
+    made = Machine(Device("cpu", "CPU", 10**12, 10**12), 8, tuple(gpus))
+    monkeypatch.setattr(launch, "machine", lambda: made)
+    return made
+
+
+def test_gpus_are_chosen_by_ticking_and_the_job_gets_those(started, tmp_path, four, monkeypatch) -> None:
+    panel = Launcher(session=Session(RECIPE, root=tmp_path / "runs"))
+    assert panel.devices == ["0", "2", "3"], "a GPU that somebody uses is not ticked by itself"
+    assert panel.processes == 3
+    assert "python3 (4242, 9.0 GB)" in panel.html()
+    monkeypatch.setattr("automodel_widgets.panels.memory.machine", lambda: four)
+    memory = MemoryPlan(session=panel.session)
+    assert "100 GB free now" in memory.html()
+    for name in ("cuda:0", "cuda:1", "cuda:1", "cuda:9"):
+        panel.handle("launch.device", name, {})
+    assert panel.devices == ["2", "3"]
+    assert panel.session.facts["processes"] == 2
+    assert "300 GB free now" in memory.html(), "the smaller of the two that are left"
+    panel.handle("launch.processes", "1", {})
+    assert panel.devices == ["2"]
+    panel.handle("launch.start", None, {})
+    settle(panel)
+    assert (started[0][1]["processes"], started[0][1]["devices"]) == (1, ["2"])
+
+
+def test_without_a_ticked_gpu_the_job_computes_on_the_cpu(started, tmp_path, four) -> None:
+    panel = Launcher(session=Session(RECIPE, root=tmp_path / "runs"))
+    for name in ("cuda:0", "cuda:2", "cuda:3"):
+        panel.handle("launch.device", name, {})
+    assert (panel.devices, panel.processes) == ([], 1)
+    assert "No GPU is ticked" in panel.html()
+
+
+def test_a_tick_while_it_is_checked_withdraws_the_start(started, tmp_path, four, monkeypatch) -> None:
+    asked, go = threading.Event(), threading.Event()
+    monkeypatch.setattr(launch.jobs, "ask", lambda *_a, **_k: (asked.set(), go.wait(5), plan())[2])
+    # As many rows as can be dealt to one process and to two.
+    panel = Launcher(session=Session({**RECIPE, "step_scheduler": {"max_steps": 3, "global_batch_size": 6, "local_batch_size": 1}}, root=tmp_path))
+    panel.handle("launch.start", None, {})
+    assert asked.wait(5)
+    panel.handle("launch.device", "cuda:0", {})
+    go.set()
+    time.sleep(0.1)
+    assert not started
+    assert "the start was withdrawn" in panel.html()

@@ -217,3 +217,36 @@ def test_text_of_others_is_escaped(tmp_path: Path) -> None:
     html = shown.html()
     for part in ("<script>", "<img", "<b>"):
         assert part not in html
+
+
+def test_the_static_copy_names_the_runs_and_has_nothing_to_press(made: list[Run], tmp_path: Path) -> None:
+    copy = panel(tmp_path).twin()
+    assert "<button" not in copy
+    for word in ("alpha", "beta", "gamma", "Best validation"):
+        assert word in re.sub(r"<[^>]*>", " ", copy)
+    assert "Delete" not in copy
+
+
+def test_the_question_says_where_checkpoints_stay(made: list[Run], tmp_path: Path) -> None:
+    from automodel.run.files import write_json
+
+    shown, run = panel(tmp_path), made[0]
+    shown.handle("runs.ask-delete", run.path.name, {})
+    assert "its 1 checkpoint" in shown.html()
+    elsewhere = tmp_path.parent / "kept"
+    (run.path / "checkpoints").rename(elsewhere)
+    write_json(run.path / "run.json", {**run.folder.record(), "checkpoints_dir": str(elsewhere)})
+    assert f"<code>{elsewhere}</code> and stay" in shown.html()
+    shown.handle("runs.delete", run.path.name, {})
+    assert not run.path.exists()
+    assert elsewhere.is_dir()
+
+
+def test_a_class_of_thirty_with_twenty_runs_each_is_there_within_a_second(tmp_path: Path) -> None:
+    for student in range(30):
+        for number in range(20):
+            fake_run(tmp_path / f"student-{student:02}", f"r{number}", created=1000.0 + number, losses=(2.0,) * 50, checks={50: 1.5})
+    began = time.perf_counter()
+    html = Runs(root=tmp_path, by="student").html()
+    assert time.perf_counter() - began < 1
+    assert html.count("student-") >= 30

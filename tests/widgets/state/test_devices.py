@@ -38,3 +38,13 @@ def test_processes_share_the_memory_of_a_cpu_and_more_processes_than_gpus_use_it
 
 def test_sizes_in_words() -> None:
     assert [size(value) for value in (900, 5_000_000, 2.24e10, 1.4e11, 3e12)] == ["1 kB", "5 MB", "22.4 GB", "140 GB", "3.0 TB"]
+
+
+def test_a_job_sees_only_the_chosen_gpus() -> None:
+    found = machine(answers)
+    assert found.idle == ("cuda:0",)
+    assert [device.number for device in found.only({"cuda:1"}).used_by(1)] == ["1"]
+    assert found.only({"cuda:1"}).free_for_each(1) == 20000 << 20
+    assert found.only(()).used_by(1) == (found.cpu,)
+    crowded = Machine(found.cpu, 4, (found.gpus[1],))
+    assert crowded.idle == ("cuda:1",), "when each is in use all are offered"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zlib import crc32
 
 from automodel.run.files import append_line
 from automodel_widgets.state.runs import SLOTS, RunsState
@@ -60,14 +61,32 @@ def test_lines_keep_their_style_while_chosen(tmp_path: Path) -> None:
     state = several(tmp_path)
     a, b, c = (row.key for row in state.in_order())
     assert all(state.choose(key, True) for key in (a, b, c))
+    before = [state.slot(key) for key in (a, b, c)]
+    assert len(set(before)) == 3
     state.choose(b, False)
-    assert (state.slot(a), state.slot(b), state.slot(c)) == (0, None, 2)
+    assert [state.slot(key) for key in (a, b, c)] == [before[0], None, before[2]]
     state.choose(b, True)
-    assert state.slot(b) == 1
+    assert [state.slot(key) for key in (a, b, c)] == before
+    assert [row.key for row in state.chosen] == [a, c, b], "in the order in which they were ticked"
     assert not state.choose("gone", True)
     state.rows[0].run.delete()
     state.look()
     assert len(state.chosen) == 2
+
+
+def test_a_run_has_the_same_line_wherever_it_is_compared(tmp_path: Path) -> None:
+    runs = several(tmp_path).in_order()
+    alone = {}
+    for row in runs:
+        state = RunsState(tmp_path)
+        state.look()
+        state.choose(row.key, True)
+        alone[row.key] = state.slot(row.key)
+    for order in (runs, runs[::-1]):
+        state = RunsState(tmp_path)
+        state.look()
+        state.choose(order[0].key, True)
+        assert state.slot(order[0].key) == alone[order[0].key] == crc32(order[0].run.id.encode()) % SLOTS
 
 
 def test_no_more_lines_than_can_be_told_apart(tmp_path: Path) -> None:
@@ -95,8 +114,9 @@ def test_the_overlay_has_words_and_numbers(tmp_path: Path) -> None:
         state.choose(row.key, True)
     drawn = state.overlay()
     assert drawn.svg.startswith("<svg")
-    assert 'class="am-line0"' in drawn.svg
-    assert "am-line0 am-check mark" in drawn.svg
+    checked = next(row for row in state.chosen if row.best is not None)
+    assert f'class="am-line{state.slot(checked.key)}"' in drawn.svg
+    assert f"am-line{state.slot(checked.key)} am-check mark" in drawn.svg
     assert any("fell from 3 at step 1 to 0.5 at step 3" in one for one in drawn.sentences)
     assert len(drawn.head) == len(drawn.table[0])
     state.curve = "tokens_per_second"

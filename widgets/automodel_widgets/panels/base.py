@@ -93,7 +93,14 @@ class Panel:
         # Made and shown in one go: what another thread made earlier must not come out later, over a newer state or another tab.
         with self._surface.lock:
             if self.shown:
-                self._surface.show(self.regions())
+                self._surface.show(self._drawable())
+
+    def _drawable(self) -> dict[str, Html]:
+        """Return the regions; when they cannot be made, the reason alone, and the rest stays as it was."""
+        try:
+            return self.regions()
+        except Exception as error:  # noqa: BLE001  a callback's or a thread's exception is shown nowhere else
+            return {self.part("error"): _fault(error)}
 
     def handle(self, name: str, value: Any, fields: Mapping[str, str]) -> None:
         """Run the action `PANEL.NAME`; an error is shown in the panel, in words."""
@@ -116,7 +123,7 @@ class Panel:
         except AutomodelError as error:
             self._error = note(error_html(error), "bad", live=True)
         except Exception as error:  # noqa: BLE001  a callback's exception is shown nowhere else
-            self._error = note(text(f"{type(error).__name__}: {error}"), "bad", live=True)
+            self._error = _fault(error)
         self.refresh()
 
     def later(self, work: Callable[[], None]) -> None:
@@ -124,7 +131,7 @@ class Panel:
 
         def run() -> None:
             self.guarded(work)
-            self.copy()
+            self._copied()
 
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(run,), daemon=True).start()
@@ -160,13 +167,21 @@ class Panel:
             try:
                 more = self.tick()
             except Exception as error:  # noqa: BLE001  a thread's exception is shown nowhere else
-                self._error, more = note(text(f"{type(error).__name__}: {error}"), "bad", live=True), False
+                self._error, more = _fault(error), False
                 self.refresh()
             if not more:
                 break
         if self._surface is not None:
             self._surface.settle()
-        self.copy()
+        self._copied()
+
+    def _copied(self) -> None:
+        """Bring the static copy up to date, at the end of a thread."""
+        try:
+            self.copy()
+        except Exception as error:  # noqa: BLE001  as above
+            self._error = _fault(error)
+            self.refresh()
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -182,6 +197,10 @@ class Panel:
         handle = getattr(self, "_twin_handle", None)
         if handle is not None:
             handle.update({"text/html": self.twin(), "text/plain": f"{self.title} (static copy)"}, raw=True)
+
+
+def _fault(error: Exception) -> Html:
+    return note(text(f"{type(error).__name__}: {error}"), "bad", live=True)
 
 
 def error_html(error: AutomodelError) -> Html:

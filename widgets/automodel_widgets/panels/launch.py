@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from automodel.errors import AutomodelError
 from automodel.run import Run
 from automodel_widgets.panels.base import Panel, error_html
-from automodel_widgets.parts.html import Html, Raw, badge, button, entry, field, note, region, table, tag, text
+from automodel_widgets.parts.html import Html, Raw, attributes, badge, button, entry, field, note, region, table, tag, text
 from automodel_widgets.parts.surface import Surface
 from automodel_widgets.state import jobs
 from automodel_widgets.state import launch as state_of
@@ -41,14 +41,15 @@ class Launcher(Panel):
             self.session.recipe = sections(recipe)
         self.state = LaunchState()
         self.machine: Machine = machine()
-        self.processes = max(1, len(self.machine.gpus))
+        self.gpus: set[str] = set(self.machine.idle)
+        self.processes = max(1, len(self.gpus))
         self._living: list[Run] = []
         self._doing = ""
         self._turn = 0
         self._failure: AutomodelError | None = None
         self._wrong = ""
         self._started: Run | None = None
-        self.session.learn("processes", self.processes)
+        self._tell()
         self.session.listen(self._heard)
         self._look()
 
@@ -82,7 +83,7 @@ class Launcher(Panel):
         self._put(turn, found, state_of.check_output(root))
         if made is None:
             return
-        free = self.machine.free_for_each(self.processes)
+        free = self.chosen.free_for_each(self.processes)
         try:
             plan = jobs.ask("plan", recipe, world_size=self.processes, device_memory=free)
             self._put(turn, *state_of.from_plan(plan, free, root))
@@ -97,7 +98,8 @@ class Launcher(Panel):
 
     def _start(self, recipe: dict[str, Any]) -> None:
         try:
-            run = jobs.start(recipe, processes=self.processes, root=state_of.root_of(recipe, self.session.root))
+            root = state_of.root_of(recipe, self.session.root)
+            run = jobs.start(recipe, processes=self.processes, devices=self.devices, root=root)
         except AutomodelError as error:
             self._failure = error
             return
@@ -105,12 +107,29 @@ class Launcher(Panel):
         self.session.run = run
         self.open_tab("monitor")
 
+    @property
+    def chosen(self) -> Machine:
+        """The machine as the job will see it: with the ticked GPUs and no other."""
+        return self.machine.only(self.gpus)
+
+    @property
+    def devices(self) -> list[str] | None:
+        """The numbers of the GPUs that the job gets; None on a machine without."""
+        if not self.machine.gpus:
+            return None
+        return [device.number for device in self.chosen.used_by(self.processes) if device is not self.machine.cpu]
+
+    def _tell(self) -> None:
+        """Let the other panels know on what the job will run."""
+        self.session.learn("devices", sorted(self.gpus) if self.machine.gpus else None)
+        self.session.learn("processes", self.processes)
+
     def _look(self) -> None:
         self.machine = machine()
         self._living = state_of.living(self.session.root)
 
     def _asked(self) -> str:
-        return key(self.session.recipe, self.processes)
+        return key(self.session.recipe, self.processes, sorted(self.gpus))
 
     # What it looks like.
 
@@ -156,7 +175,7 @@ class Launcher(Panel):
         return tag("div", made, class_="am-card am-stack")
 
     def _process_field(self) -> Html:
-        choices = state_of.process_choices(self.machine)
+        choices = state_of.process_choices(self.chosen)
         choices += [] if self.processes in choices else [self.processes]
         options = "".join(tag("option", str(count), value=count, selected=count == self.processes) for count in choices)
         control = tag(
@@ -167,7 +186,7 @@ class Launcher(Panel):
             data_value=self.processes,
             aria_describedby="launch-processes-help",
         )
-        help_ = "One for each GPU." if self.machine.gpus else "On a CPU one is usual: the processes share its cores and its memory."
+        help_ = "One for each ticked GPU." if self.gpus else "On a CPU one is usual: the processes share its cores and its memory."
         return field("Processes", control, id_="launch-processes", help_=help_)
 
     def _executor_field(self) -> Html:
@@ -182,11 +201,13 @@ class Launcher(Panel):
         return field("Where it runs", control, id_="launch-executor", help_=help_)
 
     def _devices(self) -> Html:
-        used = self.machine.used_by(self.processes)
+        used = self.chosen.used_by(self.processes)
         rows = [self._device(device, device in used) for device in (*self.machine.gpus, self.machine.cpu)]
         made = table(("Device", "Free", "Busy", "Who uses it"), rows, caption="Devices of this machine", numbers=(1, 2))
         if not self.machine.gpus:
             made += tag("p", "No NVIDIA GPU was found: the job computes on the CPU.", class_="am-muted am-after am-small")
+        elif not self.gpus:
+            made += tag("p", "No GPU is ticked: the job computes on the CPU.", class_="am-muted am-after am-small")
         head = tag("div", tag("h3", "Devices", class_="am-flush") + button("Look again", self.act("look"), kind="quiet"), class_="am-row am-between")
         return tag("div", head + made, class_="am-card")
 
@@ -198,11 +219,19 @@ class Launcher(Panel):
         mark = badge("chosen", "good") if used else ""
         busy = "-" if device.busy is None else f"{device.busy:.0%}"
         return (
-            Raw(text(label) + (f"<br>{mark}" if mark else "")),
+            Raw(self._tick(device, label) + (f"<br>{mark}" if mark else "")),
             Raw(f"<span class='am-nowrap'>{size(device.free)}<br><span class='am-muted'>of {size(device.total)}</span></span>"),
             busy,
             Raw(f"<span class='am-small'>{who}</span>"),
         )
+
+    def _tick(self, device: Device, label: str) -> Html:
+        """Return a GPU with a box to tick, and the CPU as a word."""
+        if device is self.machine.cpu:
+            return text(label)
+        about = {"data_act": self.act("device"), "data_value": device.name, "data_key": f"device:{device.name}"}
+        box = f"<input{attributes(type='checkbox', checked=device.name in self.gpus, **about)}>"
+        return tag("label", f"{box} {text(label)}", class_="am-inline")
 
     def _checks(self) -> Html:
         stale = self.state.stale(self._asked())
@@ -263,7 +292,14 @@ class Launcher(Panel):
     def act_processes(self, value: Any, _fields: Mapping[str, str]) -> None:
         """Set the number of processes."""
         self.processes = min(max(int(value), 1), state_of.MOST_PROCESSES)
-        self.session.learn("processes", self.processes)
+        self._tell()
+        self._changed()
+
+    def act_device(self, value: Any, _fields: Mapping[str, str]) -> None:
+        """Tick a GPU, or untick it; there is one process for each."""
+        self.gpus ^= {str(value)} & {device.name for device in self.machine.gpus}
+        self.processes = max(1, len(self.gpus))
+        self._tell()
         self._changed()
 
     def act_executor(self, value: Any, _fields: Mapping[str, str]) -> None:

@@ -65,6 +65,17 @@ class MemoryPlan(Panel):
         found = self.session.facts.get("processes")
         return found if isinstance(found, int) and found > 0 else 1
 
+    @property
+    def devices(self) -> list[str] | None:
+        """The GPUs that are ticked in the launcher; None where nothing was chosen."""
+        found = self.session.facts.get("devices")
+        return found if isinstance(found, list) else None
+
+    @property
+    def chosen(self) -> Machine:
+        """The machine as the job will see it."""
+        return self.machine if self.devices is None else self.machine.only(self.devices)
+
     def plan(self, *, wait: float = 0.0) -> None:
         """Make a plan in the helper process; `wait` lets more changes come first."""
         self._turn += 1
@@ -94,10 +105,10 @@ class MemoryPlan(Panel):
                 self._busy = False
 
     def _asked(self) -> str:
-        return key(self.session.recipe, self.processes, self._limit)
+        return key(self.session.recipe, self.processes, self._limit, self.devices or ())
 
     def _free(self) -> int:
-        return self._limit or self.machine.free_for_each(self.processes)
+        return self._limit or self.chosen.free_for_each(self.processes)
 
     # What it looks like.
 
@@ -119,7 +130,7 @@ class MemoryPlan(Panel):
             top += badge(word, kind)
         why = lacks or ("planning already" if self._busy else None)
         shown = "" if self._limit is None else f"{self._limit / 1e9:g}"
-        free = size(self.machine.free_for_each(self.processes))
+        free = size(self.chosen.free_for_each(self.processes))
         id_ = "memory-limit"
         control = entry(id_, self.act("limit"), shown, described=True, inputmode="decimal", placeholder=f"{free} free now")
         limit = field(
@@ -145,7 +156,7 @@ class MemoryPlan(Panel):
     def _bars(self) -> Html:
         if self.state.answer is None or lacking(self.session.recipe) is not None:
             return ""
-        labels = device_words(self.machine, self.processes)
+        labels = device_words(self.chosen, self.processes)
         bars = "".join(self._bar(label) for label in labels[:BARS])
         more = tag("p", f"and {len(labels) - BARS} more of the same", class_="am-muted") if len(labels) > BARS else ""
         stale = tag("p", "Being planned anew.", class_="am-muted am-flush") if self._busy else ""
@@ -185,8 +196,9 @@ class MemoryPlan(Panel):
             mark = badge("fits", "good") if change.fits else badge("not enough", "warn")
             said = text(change.text[:1].upper() + change.text[1:]) + "<br>" + " ".join(f"<code>{text(one)}</code>" for one in change.overrides)
             act = button("Apply", self.act("apply"), value=number, why_not=why, aria_label=f"Apply: {change.text}")
-            rows.append((Raw(said), Raw(f"{_whole(size(change.total))}<br>{mark}"), Raw(act)))
-        made = table(("Change", "Then about", ""), rows, caption="What would take less memory", numbers=(1,)) if rows else ""
+            saves = size(state.total - change.total) if change.total < state.total else "-"
+            rows.append((Raw(said), _whole(saves), Raw(f"{_whole(size(change.total))}<br>{mark}"), Raw(act)))
+        made = table(("Change", "Saves", "Then about", ""), rows, caption="What would take less memory", numbers=(1, 2)) if rows else ""
         rest = "".join(tag("p", text(line[:1].upper() + line[1:] + "."), class_="am-muted am-flush") for line in state.advice)
         return tag("div", tag("h3", "What would make it fit") + made + rest)
 

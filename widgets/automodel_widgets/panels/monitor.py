@@ -12,7 +12,7 @@ from automodel.run.show import duration, number
 from automodel_widgets.panels.base import Panel
 from automodel_widgets.parts.html import Html, Raw, badge, button, code, dialog, fold, note, progress, region, table, tabs, tag, text, tiles
 from automodel_widgets.parts.surface import Surface
-from automodel_widgets.state.monitor import MonitorState
+from automodel_widgets.state.monitor import MonitorState, clock
 from automodel_widgets.state.session import RUN, Session
 
 SIDES = {"events": "Events", "log": "Log", "samples": "Samples", "checkpoints": "Checkpoints", "numbers": "Chart in words"}
@@ -44,7 +44,8 @@ class Monitor(Panel):
         self.state: MonitorState | None = None
         self._side = "events"
         self._rank = 0
-        self._asking = False
+        # The run that was asked about: a late answer does not stop another.
+        self._asking = ""
         self._busy = ""
         if session is not None:
             session.listen(self._heard)
@@ -60,7 +61,7 @@ class Monitor(Panel):
     def follow(self, run: Run) -> None:
         """Show another run from now on."""
         self.state = MonitorState(run)
-        self._rank, self._asking = 0, False
+        self._rank, self._asking = self.state.failed_rank, ""
         if self._surface is not None:
             self._surface.reset("run")
             self._look()
@@ -86,11 +87,21 @@ class Monitor(Panel):
     def _look(self) -> None:
         if self.state is None or self._surface is None:
             return
+        if not self.state.run.folder.record():
+            # The folder was deleted.
+            self._leave()
+            return
         news = self.state.look()
         if news.restarted:
             self._surface.reset("run")
         if news.train or news.check:
             self._surface.append("run", train=news.train, check=news.check, restarts=self.state.restarts())
+
+    def _leave(self) -> None:
+        """Be about no run."""
+        self.state, self._asking = None, ""
+        if self._surface is not None:
+            self._surface.reset("run")
 
     # What it looks like.
 
@@ -103,7 +114,7 @@ class Monitor(Panel):
         if self.state is None:
             empty = note("No run yet. Start one in the Launch tab, or open one in the Runs tab.")
             return {"head": tag("h2", self.title) + empty, "tiles": "", "failure": "", "chart": "", "side": "", "dialog": ""}
-        made = {"head": self._head(), "tiles": self._tiles(), "failure": self._failure(), "chart": BOARD}
+        made = {"head": self._head(), "tiles": self._tiles(), "failure": self._failure(), "chart": BOARD + self._hint()}
         return made | {"side": self._sides(), "dialog": self._dialog()}
 
     def _head(self) -> Html:
@@ -112,16 +123,22 @@ class Monitor(Panel):
         name = state.run.path.name
         controls = []
         if not state.status.done:
-            why = "It is stopping already" if state.status.state == "stopping" else None
+            why = "It is stopping already" if state.asked_to_stop or state.status.state == "stopping" else None
+            saving = "It saves at the end of this step" if state.run.folder.requests().save else None
             controls.append(button("Stop…", self.act("ask-stop"), kind="danger", why_not=why))
-            controls.append(button("Save now", self.act("save"), kind="quiet"))
+            controls.append(button("Save now", self.act("save"), kind="quiet", why_not=why or saving))
+            controls.append(tag("span", text(f"{saving}."), class_="am-muted", role="status") if saving else "")
         elif not state.status.alive and state.status.state != "finished":
             point = state.run.resume_point
             label = f"Resume from step {point.step}" if point else "Start again from the beginning"
             controls.append(button(label, self.act("resume"), why_not="A job is being started" if self._busy else None))
         line = progress(state.share, "Steps done")
         title = tag("div", tag("h2", text(name)) + badge(word, kind) + "".join(controls), class_="am-row")
+        said, how = state.stop_words()
         reason = note(text(state.status.reason), "warn") if state.status.reason else ""
+        reason += note(text(said), how, live=True) if said else ""
+        waits = "" if state.asked_to_stop else state.waiting()
+        reason += tag("p", text(waits), class_="am-muted am-flush") if waits else ""
         busy = note(text(self._busy), live=True) if self._busy else ""
         return title + line + reason + busy
 
@@ -136,9 +153,11 @@ class Monitor(Panel):
             "Epoch": "-" if last.get("epoch") is None else f"{last['epoch']:.2f}",
             "Elapsed": duration(state.elapsed),
             "Left": "-" if state.eta is None else duration(state.eta),
+            "Steps / s": "-" if not state.pace else f"{1 / state.pace:.3g}",
             "Learning rate": "-" if last.get("lr") is None else f"{last['lr']:.1e}",
             "Gradient norm": number(last.get("grad_norm")),
             "Tokens / s": "-" if last.get("tokens_per_second") is None else f"{last['tokens_per_second']:,.0f}",
+            "Tokens seen": "-" if last.get("tokens_seen") is None else f"{last['tokens_seen']:,}",
             "Memory": "-" if not last.get("memory_bytes") else f"{last['memory_bytes'] / 1e9:.2f} GB",
         }
         return tiles(values)
@@ -150,7 +169,9 @@ class Monitor(Panel):
         found = state.run.explain()
         ways = "".join(tag("li", self._remedy(number, way)) for number, way in enumerate(found.remedies))
         said = tag("strong", text(found.sentence)) + tag("p", text(found.cause)) + (tag("ol", ways, class_="am-ways") if ways else "")
-        raw = fold("The end of the log", code(state.log(self._rank), label="Log of the failed run"))
+        first, count = state.failed_rank, state.status.world_size or 1
+        said += tag("p", f"Rank {first} of {count} failed first.", class_="am-flush") if count > 1 else ""
+        raw = fold("The end of the log" + (f" of rank {first}" if count > 1 else ""), code(state.log(first), label="Log of the failed run"))
         return note(said + raw, "bad", live=True)
 
     def _remedy(self, number: int, way: Remedy) -> Html:
@@ -166,7 +187,7 @@ class Monitor(Panel):
         return tabs(self.act("side"), SIDES, self._side, inner[self._side]())
 
     def _events(self) -> Html:
-        rows = [(_clock(event.get("time")), str(event.get("kind", "")).replace("_", " "), event.get("text", "")) for event in self._known().events()]
+        rows = [(clock(event.get("time")), str(event.get("kind", "")).replace("_", " "), event.get("text", "")) for event in self._known().events()]
         return table(("Time", "What", "Detail"), rows, caption="Events, newest first") if rows else note("Nothing has happened yet.")
 
     def _log(self) -> Html:
@@ -180,8 +201,11 @@ class Monitor(Panel):
         found = self._known().samples()
         if not found:
             return note("No samples. Add prompts under <code>samples.prompts</code> of the recipe, and they are answered at each validation.")
-        rows = [(event.get("prompt", ""), event.get("completion", event.get("text", ""))) for event in found]
-        return table(("Prompt", "Answer"), rows, caption=f"Samples at step {found[0].get('step')}", hide_caption=False)
+        wanted = any(event.get("wanted") for event in found)
+        rows = [(event.get("prompt", ""), event.get("answer", event.get("text", "")), *([event.get("wanted")] if wanted else [])) for event in found]
+        return table(
+            ("Prompt", "Answer", *(["Wanted"] if wanted else [])), rows, caption=f"Samples at step {found[0].get('step')}", hide_caption=False
+        )
 
     def _checkpoints(self) -> Html:
         rows = []
@@ -195,6 +219,20 @@ class Monitor(Panel):
 
     def _numbers(self) -> Html:
         return table(("What", "Value"), self._known().summary(), caption="The curve in numbers", numbers=(1,))
+
+    def _hint(self) -> Html:
+        """Return what the chart lacks, and how to get it."""
+        state = self._known()
+        others = [name for name in state.checks if name != state.drawn]
+        if others:
+            words = f"Validation drawn: {state.drawn}. The tab 'Chart in words' has {', '.join(others)}, too."
+        elif state.drawn is None and not state.validates:
+            words = "No validation is drawn: the recipe has no validation set. Set one (validation_dataset) to see how the model does on other rows."
+        elif state.drawn is None and not state.status.done:
+            words = "The validation loss is drawn from the first check on."
+        else:
+            return ""
+        return tag("p", text(words), class_="am-muted am-small")
 
     def _dialog(self) -> Html:
         if not self._asking:
@@ -228,13 +266,14 @@ class Monitor(Panel):
 
     def act_ask_stop(self, _value: Any, _fields: Mapping[str, str]) -> None:
         """Ask how to stop."""
-        self._asking = True
+        self._asking = self._known().run.id
 
     def act_stop(self, value: Any, _fields: Mapping[str, str]) -> None:
         """Stop with or without saving, or keep going."""
-        self._asking = False
-        if value in ("save", "discard"):
-            self._known().run.stop(save=value == "save")
+        asked, self._asking = self._asking, ""
+        run = self._known().run
+        if value in ("save", "discard") and asked == run.id:
+            run.stop(save=value == "save")
 
     def act_save(self, _value: Any, _fields: Mapping[str, str]) -> None:
         """Ask for a checkpoint at the next step."""
@@ -266,15 +305,14 @@ class Monitor(Panel):
         self.later(work)
 
     def _heard(self, what: str) -> None:
-        if what == RUN and self.session is not None and self.session.run is not None:
+        if what != RUN or self.session is None:
+            return
+        if self.session.run is not None:
             self.follow(self.session.run)
+        elif self.state is not None and not self.state.run.folder.record():
+            self._leave()
+            self.refresh()
 
     def _known(self) -> MonitorState:
         assert self.state is not None
         return self.state
-
-
-def _clock(seconds: Any) -> str:
-    from datetime import datetime
-
-    return datetime.fromtimestamp(float(seconds)).strftime("%H:%M:%S") if seconds else ""

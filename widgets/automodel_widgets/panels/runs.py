@@ -141,17 +141,17 @@ class Runs(Panel):
         return tag("div", tag("table", inner, class_="am-runs"), class_="am-scroll", tabindex="0", role="region", aria_label=caption)
 
     def _row(self, row: RunRow) -> Html:
-        opener = self._link(row.label, "open", row.key, title=f"Open {row.run.path.name} in the monitor")
+        opener = self._link(row.label, "open", row.key, title=f"Open {row.run.path.name} in the monitor", data_word=True)
         first = [tag("td", self._tick(row), class_="am-one"), tag("th", opener, scope="row", class_="am-name")]
         return tag("tr", "".join(first) + self._cells(row) + self._tail(row), data_key=f"run:{row.key}") + self._reason(row, len(COLUMNS) + 1)
 
     def _student(self, one: Student) -> Html:
-        opener = self._link(one.name, "student", one.name, title=f"All runs of {one.name}")
+        opener = self._link(one.name, "student", one.name, title=f"All runs of {one.name}", data_word=True)
         row = one.newest
         if row is None:
             empty = tag("td", "") + tag("th", opener, scope="row") + tag("td", "0", class_="am-num")
             return tag("tr", empty + tag("td", badge("No run yet"), colspan=len(STUDENT_COLUMNS) - 2), data_key=f"student:{one.name}")
-        newest = self._link(row.run.path.name, "open", row.key, title="Open in the monitor")
+        newest = self._link(row.run.path.name, "open", row.key, title="Open in the monitor", data_word=True)
         cells = [
             tag("td", self._tick(row), class_="am-one"),
             tag("th", opener, scope="row"),
@@ -228,10 +228,12 @@ class Runs(Panel):
         row = self.state.row(self._asking) if self._asking is not None else None
         if row is None:
             return ""
-        points = len(row.run.checkpoints)
-        what = f"its {points} checkpoint{'s' if points != 1 else ''}, " if points else ""
+        points, elsewhere = len(row.run.checkpoints), row.run.folder.checkpoints_dir
+        apart = row.run.path not in elsewhere.resolve().parents
+        what = "" if apart or not points else f"its {points} checkpoint{'s' if points != 1 else ''}, "
         said = tag("p", f"The folder of this run, with {what}its curves and its logs, is deleted for good.")
         said += tag("p", tag("code", text(row.run.path)))
+        said += tag("p", f"Its checkpoints lie in <code>{text(elsewhere)}</code> and stay.") if apart and points else ""
         buttons = button("Keep it", self.act("delete"), value="cancel", kind="quiet", autofocus=True)
         buttons += button("Delete the run", self.act("delete"), value=row.key, kind="danger")
         return dialog(f"Delete {row.run.path.name}?", said + tag("div", buttons, class_="am-row"), act=self.act("delete"), key="delete-run")

@@ -41,7 +41,14 @@ def head_row(columns: dict[str, tuple[str, bool]], state: RunsState, act: str) -
         order = ("descending" if state.down else "ascending") if here else "none"
         mark = tag("span", ("▼" if state.down else "▲") if here else "", aria_hidden="true")
         inner = tag(
-            "button", f"{text(label)} {mark}", type="button", class_="am-sort", data_act=act, data_value=key, title=f"Sort by {label.lower()}"
+            "button",
+            f"{text(label)} {mark}",
+            type="button",
+            class_="am-sort",
+            data_act=act,
+            data_value=key,
+            data_word=True,
+            title=f"Sort by {label.lower()}",
         )
         cells.append(tag("th", inner, scope="col", class_=side, aria_sort=order))
     return tag("tr", "".join(cells))

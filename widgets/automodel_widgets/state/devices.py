@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import psutil
 
@@ -39,6 +39,11 @@ class Device:
     busy: float | None = None
     users: tuple[User, ...] = ()
 
+    @property
+    def number(self) -> str:
+        """Return the number that the driver gives a GPU."""
+        return self.name.removeprefix("cuda:")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -47,6 +52,15 @@ class Machine:
     cpu: Device
     cores: int
     gpus: tuple[Device, ...] = field(default=())
+
+    def only(self, names: Collection[str]) -> Machine:
+        """Return the machine as a job sees it that may use these GPUs and no other."""
+        return replace(self, gpus=tuple(device for device in self.gpus if device.name in names))
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Return the names of the GPUs that nobody uses; of all when each is in use."""
+        return tuple(device.name for device in self.gpus if not device.users) or tuple(device.name for device in self.gpus)
 
     def used_by(self, processes: int) -> tuple[Device, ...]:
         """Return the devices that so many processes of a job would use: one GPU each where there are enough, else the CPU."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,9 @@ class LaunchState:
         return bool(self.seen) and self.seen != asked
 
 
-def key(recipe: Mapping[str, Any], processes: int) -> str:
+def key(recipe: Mapping[str, Any], processes: int, devices: Sequence[str] = ()) -> str:
     """Return what the checks depend on, as text."""
-    return json.dumps([recipe, processes], sort_keys=True, default=str)
+    return json.dumps([recipe, processes, list(devices)], sort_keys=True, default=str)
 
 
 def missing(recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> str | None:

@@ -155,10 +155,10 @@ class MemoryState:
         return self.answer
 
 
-def key(recipe: Mapping[str, Any], processes: int, memory: int | None) -> str:
+def key(recipe: Mapping[str, Any], processes: int, memory: int | None, devices: Sequence[str] = ()) -> str:
     """Return what a plan depends on, as text."""
     kept = {name: value for name, value in recipe.items() if name not in _BESIDE}
-    return json.dumps([kept, processes, memory], sort_keys=True, default=str)
+    return json.dumps([kept, processes, memory, list(devices)], sort_keys=True, default=str)
 
 
 def applied(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

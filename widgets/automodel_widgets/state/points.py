@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from automodel.run import Checkpoint, Run, runs
 
@@ -35,15 +36,20 @@ def first(points: list[Checkpoint]) -> Checkpoint | None:
     return next((point for point in points if point.best), points[0] if points else None)
 
 
-def prompts_of(run: Run) -> list[str]:
-    """Return the sample prompts of a run's recipe, else those it answered while training."""
+def recipe_of(run: Run) -> dict[str, Any]:
+    """Return the sections of a run's recipe; empty when it cannot be read."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
         value = YAML(typ="safe", pure=True).load(run.folder.recipe_path.read_text(encoding="utf-8"))
     except (OSError, YAMLError):
-        value = None
-    own = ((value or {}).get("samples") or {}).get("prompts") if isinstance(value, dict) else None
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def prompts_of(run: Run) -> list[str]:
+    """Return the sample prompts of a run's recipe, else those it answered while training."""
+    own = (recipe_of(run).get("samples") or {}).get("prompts")
     told = dict.fromkeys(str(event["prompt"]) for event in run.events() if event.get("kind") == "sample" and event.get("prompt"))
     return [str(one) for one in own or told]

@@ -32,7 +32,7 @@ _SECRET = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 # Words of a command that are about how a job is started, with the number of words that follow.
-_STARTING = {"--nproc-per-node": 1, "--nproc_per_node": 1, "--nodes": 1, "--runs-root": 1, "--detach": 0, "--json": 0, "--debug": 0}
+_STARTING = {"--nproc-per-node": 1, "--nproc_per_node": 1, "--nodes": 1, "--devices": 1, "--runs-root": 1, "--detach": 0, "--json": 0, "--debug": 0}
 # The name under which `to_command` speaks of the file: every value is an override beside it.
 _PLACEHOLDER = "recipe.yaml"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from automodel.errors import AutomodelError
 from automodel.run import Comparison, Run, Status, compare, runs, runs_root
@@ -184,10 +185,12 @@ class RunsState:
         if not on:
             self._slots.pop(key, None)
             return True
-        free = [slot for slot in range(SLOTS) if slot not in self._slots.values()]
-        if self.row(key) is None or not free:
+        row, used = self.row(key), set(self._slots.values())
+        if row is None or (len(used) == SLOTS and key not in self._slots):
             return False
-        self._slots.setdefault(key, free[0])
+        # A run looks the same wherever it is compared, by its id; another that has the same place moves on to the next one that is free.
+        own = crc32(row.run.id.encode())
+        self._slots.setdefault(key, next((slot % SLOTS for slot in range(own, own + SLOTS) if slot % SLOTS not in used), 0))
         return True
 
     def clear(self) -> None:
@@ -196,8 +199,8 @@ class RunsState:
 
     @property
     def chosen(self) -> list[RunRow]:
-        """The rows that are compared, by their line style."""
-        return [row for key, _ in sorted(self._slots.items(), key=lambda pair: pair[1]) if (row := self.row(key)) is not None]
+        """The rows that are compared, in the order in which they were chosen."""
+        return [row for key in self._slots if (row := self.row(key)) is not None]
 
     def slot(self, key: str) -> int | None:
         """Return the line style of a run; it stays while the run is chosen."""
@@ -258,14 +261,13 @@ class RunsState:
 def _read(run: Run, key: str, student: str) -> RunRow:
     status, record = run.status, run.folder.record()
     word, kind = PHASES.get(status.state, (status.state.capitalize(), ""))
-    losses = [row["loss"] for row in run.metrics("validation") if row.get("loss") is not None]
     return RunRow(
         run=run,
         key=key,
         status=status,
         word=word,
         kind=kind,
-        best=min(losses, default=None),
+        best=status.best_validation_loss,
         seconds=elapsed(status),
         model=Path(str(record.get("model") or "-")).name,
         task=str(record.get("task") or "-"),

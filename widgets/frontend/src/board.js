@@ -3,17 +3,19 @@
 // Columns of the training rows: step, epoch, tokens, time, loss, grad_norm, lr, tokens_per_second, memory_bytes (float32; time and tokens
 // float64). Validation rows: step, epoch, tokens, time, loss. A missing or non-finite value is NaN and stays a gap.
 import uPlot from "uplot";
-import { bestOf, decimate, smooth } from "./series.js";
+import { bestOf, decimate, inside, lonely, quantile, smooth } from "./series.js";
 
 const TRAIN = ["step", "epoch", "tokens", "time", "loss", "grad_norm", "lr", "tokens_per_second", "memory_bytes"];
 const CHECK = ["step", "epoch", "tokens", "time", "loss"];
 const DOUBLES = new Set(["tokens", "time"]);
 const AXES = { step: "Step", epoch: "Epoch", tokens: "Tokens", time: "Seconds" };
 const SMALL = { lr: "Learning rate", grad_norm: "Gradient norm", tokens_per_second: "Tokens / s", memory_bytes: "Memory (GB)" };
+const HEIGHTS = { 1: "All values", 0.99: "Up to 99 % of the values", 0.95: "Up to 95 % of the values" };
 const POINTS = 1500;
 // Axes that count: their ticks are whole numbers.
 const WHOLE = new Set(["step", "tokens"]);
 const STEPS = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
+let made = 0;
 
 export class Boards {
   constructor(root, send) {
@@ -70,7 +72,7 @@ export class Boards {
     for (const host of this.root.querySelectorAll("[data-board]")) {
       const name = host.dataset.board;
       if (this.views.has(name)) continue;
-      const view = new Board(host);
+      const view = new Board(host, () => this.send({ kind: "resend", board: name }));
       this.views.set(name, view);
       view.show(this.data.get(name) ?? fresh());
     }
@@ -87,11 +89,15 @@ export class Boards {
 }
 
 class Board {
-  constructor(host) {
+  constructor(host, more) {
     this.host = host;
+    this.more = more;
     this.axis = "step";
     this.weight = 0.6;
     this.log = false;
+    this.share = 1;
+    // Two boards of a page do not share their hover and their zoom.
+    this.key = `${host.dataset.board}-${(made += 1)}`;
     this.charts = [];
     this.zoom = null;
     this.data = fresh();
@@ -125,6 +131,11 @@ class Board {
       this.log = log.checked;
       this.rebuild();
     });
+    const height = select("Height of the loss", HEIGHTS, (value) => {
+      this.share = Number(value);
+      this.draw();
+    });
+    height.value = "1";
     const whole = el("button", "am-button am-quiet");
     whole.type = "button";
     whole.textContent = "Show all";
@@ -132,7 +143,7 @@ class Board {
       this.zoom = null;
       this.draw();
     });
-    bar.append(labelled("Axis", axis), labelled("Smoothing", strength, shown), labelled("Log scale", log), whole);
+    bar.append(labelled("Axis", axis), labelled("Smoothing", strength, shown), labelled("Log scale", log), labelled("Height", height), whole);
     return bar;
   }
 
@@ -157,13 +168,17 @@ class Board {
       if (this.host.isConnected) requestAnimationFrame(() => this.charts.length || this.rebuild());
       return;
     }
-    const base = { color, cursor: { sync: { key: this.host.dataset.board }, drag: { x: true, y: false } } };
+    const base = { color, cursor: { sync: { key: this.key }, drag: { x: true, y: false } } };
     this.charts.push(this.mainChart(base));
     for (const [name, title] of Object.entries(SMALL)) this.charts.push(this.smallChart(name, title, base));
     for (const { plot } of this.charts) {
       const wrap = plot.root.querySelector(".u-wrap");
       wrap.setAttribute("role", "img");
       wrap.setAttribute("aria-label", plot.series[1].label === "Train" ? "Loss" : plot.series[1].label);
+      plot.over.addEventListener("dblclick", () => {
+        this.zoom = null;
+        this.draw();
+      });
     }
     this.draw();
   }
@@ -171,8 +186,8 @@ class Board {
   mainChart({ color, cursor }) {
     const series = [
       { label: AXES[this.axis] },
-      { label: "Train", stroke: color("--am-train-faint"), width: 1, points: { show: false } },
-      { label: "Train, smoothed", stroke: color("--am-train"), width: 2, points: { show: false } },
+      { label: "Train", stroke: color("--am-train-faint"), width: 1, points: alone },
+      { label: "Train, smoothed", stroke: color("--am-train"), width: 2, points: alone },
       { label: "Validation", stroke: color("--am-check"), width: 2, dash: [6, 3], spanGaps: true, points: { show: true, size: 6, fill: color("--am-check") } },
     ];
     const options = {
@@ -181,7 +196,7 @@ class Board {
       series,
       cursor,
       legend: { live: true },
-      scales: { x: { time: false }, y: { distr: this.log ? 3 : 1, range: this.log ? undefined : padded } },
+      scales: { x: { time: false }, y: { distr: this.log ? 3 : 1, range: (_plot, low, high) => this.height(low, high) } },
       axes: [{ ...axisStyle(color, AXES[this.axis]), ...(WHOLE.has(this.axis) ? { incrs: STEPS } : {}), size: 30 }, axisStyle(color, "Loss")],
       hooks: { setSelect: [(plot) => this.keepZoom(plot)], draw: [(plot) => this.marks(plot, color)] },
     };
@@ -198,7 +213,7 @@ class Board {
       title,
       cursor,
       legend: { show: false },
-      series: [{}, { label: title, stroke: color("--am-train"), width: 1.5, points: { show: false } }],
+      series: [{}, { label: title, stroke: color("--am-train"), width: 1.5, points: alone }],
       scales: { x: { time: false }, y: { range: padded } },
       axes: [axisStyle(color), { ...axisStyle(color), values: (_plot, ticks) => ticks.map(short), size: 58, space: 18 }],
       hooks: { setSelect: [(plot) => this.keepZoom(plot)] },
@@ -206,7 +221,7 @@ class Board {
     const plot = new uPlot(options, [[], []], figure);
     const scale = name === "memory_bytes" ? 1e-9 : 1;
     const values = () => {
-      const [x, y] = decimate(this.xs(this.data.train), this.data.train[name], POINTS / 2);
+      const [x, y] = decimate(...inside(this.xs(this.data.train), this.data.train[name], this.zoom), POINTS / 2);
       return [x, y.map((value) => (value === null ? null : value * scale))];
     };
     return { plot, host: figure, values, cell: figure };
@@ -222,14 +237,25 @@ class Board {
   mainValues() {
     const train = this.data.train;
     const xs = this.xs(train);
-    const [x, raw] = decimate(xs, train.loss, POINTS);
-    const [sx, soft] = decimate(xs, smooth(train.loss, this.weight), POINTS);
-    const check = [this.xs(this.data.check), this.data.check.loss.map((value) => (Number.isFinite(value) ? value : null))];
+    this.ceiling = this.share < 1 ? quantile(train.loss, this.share) : null;
+    const [x, raw] = decimate(...inside(xs, train.loss, this.zoom), POINTS);
+    const [sx, soft] = decimate(...inside(xs, smooth(train.loss, this.weight), this.zoom), POINTS);
+    // No reduction, but the same gaps: of checks there are few.
+    const [cx, checks] = decimate(...inside(this.xs(this.data.check), this.data.check.loss, null), Infinity);
+    // A logarithm has no place for zero: there the curve has a gap.
+    const above = (values) => (this.log ? values.map((value) => (value > 0 ? value : null)) : values);
     return uPlot.join([
-      [x, raw],
-      [sx, soft],
-      [Array.from(check[0]), Array.from(check[1])],
+      [x, above(raw)],
+      [sx, above(soft)],
+      [cx, above(checks)],
     ]);
+  }
+
+  // The range of the loss, with spikes above the chosen share of the values cut off.
+  height(low, high) {
+    const top = this.ceiling === null || high === null || this.ceiling <= low ? high : Math.min(high, this.ceiling);
+    if (!this.log) return padded(null, low, top);
+    return low == null ? [0.1, 10] : uPlot.rangeLog(low, top, 10, false);
   }
 
   draw() {
@@ -240,6 +266,7 @@ class Board {
     // What the curve covers, for whoever cannot see into a canvas.
     const { train, check } = this.data;
     Object.assign(this.host.dataset, { rows: train.step.length + train.left, from: train.step[0] ?? "", to: train.step[train.step.length - 1] ?? "" });
+    Object.assign(this.host.dataset, { zoom: this.zoom ? `${this.zoom.min} ${this.zoom.max}` : "", drawn: this.charts[0]?.plot.data[0].length ?? 0 });
     Object.assign(this.host.dataset, { checks: check.step.length + check.left, restarts: this.data.restarts.join(" ") });
   }
 
@@ -247,15 +274,18 @@ class Board {
     if (plot.select.width < 4) return;
     this.zoom = { min: plot.posToVal(plot.select.left, "x"), max: plot.posToVal(plot.select.left + plot.select.width, "x") };
     plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    // What a view opens with is thinned for a whole screen; a part of the curve needs every row.
+    if (this.data.train.left > 0) this.more();
     this.draw();
   }
 
   // The best validation loss gets a star, a resume a dashed line with a word.
   marks(plot, color) {
     const context = plot.ctx;
+    this.host.dataset.top = plot.scales.y.max;
     context.save();
     const best = bestOf(this.data.check.loss);
-    if (best >= 0) {
+    if (best >= 0 && Number.isFinite(this.xs(this.data.check)[best])) {
       const x = plot.valToPos(this.xs(this.data.check)[best], "x", true);
       const y = plot.valToPos(this.data.check.loss[best], "y", true);
       context.fillStyle = color("--am-check");
@@ -317,6 +347,9 @@ function extend(part, names, n, buffer, skip = 0) {
     for (let i = skip; i < n; i++) part[name].push(column[i]);
   }
 }
+
+// A curve of one point, and a point between gaps, is drawn as a dot.
+const alone = { show: true, size: 5, filter: (plot, index) => lonely(plot.data[index]) };
 
 function padded(_plot, low, high) {
   if (low == null || high == null) return [0, 1];

@@ -45,6 +45,34 @@ export function decimate(xs, ys, points) {
   return [keep.map((i) => xs[i]), keep.map(value)];
 }
 
+// The part of a curve inside a window of x and one point beyond each end, without rows that have no x; xs rise.
+export function inside(xs, ys, zoom) {
+  const keep = [];
+  for (let i = 0; i < xs.length; i++) if (Number.isFinite(xs[i])) keep.push(i);
+  let from = 0;
+  let end = keep.length;
+  if (zoom) {
+    while (from + 1 < end && xs[keep[from + 1]] < zoom.min) from++;
+    while (end - 2 >= from && xs[keep[end - 2]] > zoom.max) end--;
+  }
+  const part = keep.slice(from, end);
+  return [part.map((i) => xs[i]), part.map((i) => ys[i])];
+}
+
+// The value below which this share of the finite values lies, or null.
+export function quantile(values, share) {
+  const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
+  return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] : null;
+}
+
+// Indices of values that stand alone between gaps: no line would show them. Undefined is a row of another curve, not a gap.
+export function lonely(values) {
+  const rows = [];
+  for (let i = 0; i < values.length; i++) if (values[i] !== undefined) rows.push(i);
+  const empty = (at) => at < 0 || at >= rows.length || values[rows[at]] === null;
+  return rows.filter((i, at) => values[i] !== null && empty(at - 1) && empty(at + 1));
+}
+
 // Index of the smallest finite value, or -1.
 export function bestOf(values) {
   let best = -1;
