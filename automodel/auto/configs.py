@@ -80,14 +80,24 @@ def check_source(source: str | Path) -> str:
     place = os.path.expanduser(str(source))
     if os.path.isdir(place):
         if not os.path.isfile(os.path.join(place, "config.json")) and not os.path.isfile(os.path.join(place, "adapter_config.json")):
-            here = ", ".join(sorted(os.listdir(place))[:8]) or "an empty folder"
+            names = sorted(os.listdir(place))
+            here = ", ".join(names[:8]) or "an empty folder"
+            if any(name.lower().endswith(".gguf") for name in names):
+                raise _gguf(place, here)
             fix = "give the folder that holds config.json and the weights (of a run: its checkpoints/.../model)"
             raise ModelError(f"{place} holds no config.json", found=here, expected="a model folder", fix=fix)
         return place
     if isinstance(source, Path) or place.startswith((".", "/", "~")) or place.count("/") > 1 or "\\" in place:
+        if place.lower().endswith(".gguf") and os.path.isfile(place):
+            raise _gguf(place, os.path.basename(place))
         what = "is a file, not a folder" if os.path.isfile(place) else "does not exist"
         raise ModelError(f"the folder {place} {what}", found=place, expected="a model folder, or a hub id such as name/model", fix="correct the path")
     return place
+
+
+def _gguf(place: str, found: str) -> ModelError:
+    fix = "train from the repository that it was made of, in transformers' layout (its page on the hub names it), and convert the result afterwards"
+    return ModelError(f"{place} is a GGUF model, made to run and not to be trained", found=found, expected="config.json and safetensors", fix=fix)
 
 
 def inside(source: str | os.PathLike[str], hub: dict[str, Any]) -> str:

@@ -62,6 +62,10 @@ def test_folders_without_a_model(tmp_path: Path, folder: Path) -> None:
     assert "is a file" in refused(folder / "config.json")
     (tmp_path / "empty").mkdir()
     assert "an empty folder" in refused(tmp_path / "empty")
+    (tmp_path / "empty" / "model-Q4.gguf").write_text("GGUF")
+    for place in (tmp_path / "empty", tmp_path / "empty" / "model-Q4.gguf"):
+        assert "made to run and not to be trained" in refused(place)
+        assert "the repository that it was made of" in refused(place)
     (folder / "config.json").write_text("{")
     assert "is not JSON" in refused(folder)
     (folder / "config.json").write_text("{}")

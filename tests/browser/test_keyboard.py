@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from automodel.run import runs
+from automodel_widgets.workbench import TABS
 from tests.browser.conftest import Desk, both_modes
 from tests.browser.jobs import recipe, until
 from tests.browser.lab import Page
@@ -38,7 +39,7 @@ def test_a_job_is_started_watched_and_stopped_without_a_mouse(desk: Desk) -> Non
     keys.press("Control+Enter")
     page.am.wait_for()
     reach(page, "Model")
-    for _ in range(4):
+    for _ in range(list(TABS).index("launch")):
         keys.press("ArrowRight")
     page.am.locator("[data-panel=launch]").wait_for()
     reach(page, "Start")

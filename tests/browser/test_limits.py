@@ -117,7 +117,7 @@ def test_the_chart_keeps_its_zoom_and_cuts_spikes_and_takes_what_is_no_number(de
         return float(board.get_attribute("data-top") or 0)
 
     assert top() > 900
-    board.get_by_label("Height").select_option("0.95")
+    board.get_by_label("Spikes").select_option("0.95")
     assert 2.5 < top() < 4
     board.get_by_label("Log scale").check()
     assert 2.5 < top() <= 10

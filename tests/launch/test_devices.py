@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from automodel.errors import RunError
+from automodel.errors import DataError, RunError
 from automodel.launch import resume
 from automodel.launch.devices import as_devices, device_environment, processes_on
 from automodel.run import Run
@@ -54,3 +54,10 @@ def test_the_job_sees_the_chosen_gpus_also_after_a_resume(start, monkeypatch) ->
     assert again.log().count("GPUs 2") == 2
     again_event = [event for event in again.events() if event["kind"] == "launching"][-1]
     assert again_event["environment"]["CUDA_VISIBLE_DEVICES"] == "2"
+
+
+def test_the_check_before_the_start_sees_the_chosen_gpus_too(start, monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(DataError, match="GPUs 1,3") as caught:
+        start("seen", nproc="auto", devices="1,3")
+    assert caught.value.found == "2", "one process for each"

@@ -191,3 +191,14 @@ def test_a_tick_while_it_is_checked_withdraws_the_start(started, tmp_path, four,
     time.sleep(0.1)
     assert not started
     assert "the start was withdrawn" in panel.html()
+
+
+def test_a_run_stands_at_the_gpus_that_it_was_given(started, tmp_path, four) -> None:
+    from automodel.run.files import write_json
+    from automodel.run.process import identify
+
+    run = fake_run(tmp_path / "runs", "going", state="training")
+    write_json(run.path / "run.json", {**run.folder.record(), **identify().as_dict(), "launch": {"devices": ["2"]}})
+    panel = Launcher(session=Session(RECIPE, root=tmp_path / "runs"))
+    rows = panel.html().partition("Devices of this machine")[2].split("<tr>")
+    assert [run.path.name in row for row in rows if "GPU " in row or "CPU:" in row] == [False, False, True, False, False]

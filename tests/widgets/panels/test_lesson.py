@@ -45,7 +45,7 @@ def test_each_tab_opens(panel: Lesson) -> None:
 def test_a_recipe_waits_starts_and_becomes_the_open_run(panel: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Path] = []
 
-    def start(_recipe: Any, *, processes: int, root: Path) -> Run:
+    def start(_recipe: Any, *, processes: int, devices: list[str] | None, root: Path) -> Run:
         started.append(root)
         return Run(run_folder(root).path)
 

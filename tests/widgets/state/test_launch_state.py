@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from automodel.errors import DataError, ModelError, RequestError
+from automodel.errors import DataError, JobFailed, ModelError, RequestError
 from automodel_widgets.state.launch import LaunchState, check_output, check_recipe, executor_why_not, from_error, from_plan, missing, root_of
 from tests.widgets.state.plans import RECIPE, plan
 
@@ -54,6 +54,7 @@ def test_errors_go_to_the_check_that_they_are_about() -> None:
     assert from_error(DataError("No rows.", fix="give some")).name == "data"
     assert from_error(ModelError("No config.")).name == "model"
     assert from_error(RequestError("No LoRA target matches.")).name == "model"
+    assert from_error(JobFailed("The helper process ended without an answer.")).name == "memory"
     assert from_error(DataError("No rows.", fix="give some")).fix == "give some"
 
 

@@ -13,6 +13,7 @@ from automodel.errors import RequestError
 from automodel.run import Run
 from automodel.run.folder import RunFolder
 from automodel_widgets.state import lesson
+from automodel_widgets.state.devices import Device, Machine, User
 from automodel_widgets.state.lesson import LessonState, make_bundle, preflight, scrub
 from automodel_widgets.state.session import Session
 
@@ -111,7 +112,7 @@ def test_a_ticket_starts_when_it_is_its_turn(tmp_path: Path) -> None:
     state = LessonState(Session(RECIPE, root=tmp_path), tmp_path, student="ada")
     asked: list[tuple[Any, ...]] = []
 
-    def start(recipe: dict[str, Any], *, processes: int, root: Path) -> Run:
+    def start(recipe: dict[str, Any], *, processes: int, devices: list[str] | None, root: Path) -> Run:
         asked.append((recipe, processes, root))
         return Run(run_folder(root).path)
 
@@ -122,6 +123,31 @@ def test_a_ticket_starts_when_it_is_its_turn(tmp_path: Path) -> None:
     assert asked == [(RECIPE, 1, tmp_path / "ada")]
     assert not state.waiting
     assert state.queue.tickets()[0].run == str(run.path)
+
+
+def test_jobs_of_the_queue_take_gpus_that_no_other_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = tuple(Device(f"cuda:{number}", "H200", 100, 90, 0.0, (User(7, "python3", 9),) * (number == 0)) for number in range(3))
+    monkeypatch.setattr(lesson, "machine", lambda: Machine(Device("cpu", "CPU", 1, 1), 8, gpus))
+    got: list[Any] = []
+
+    def start(_recipe: dict[str, Any], *, processes: int, devices: list[str] | None, root: Path) -> Run:
+        got.append(devices)
+        made = run_folder(root)
+        made.update(launch={"nproc_per_node": processes, "devices": devices})
+        return Run(made.path)
+
+    states = [LessonState(Session(RECIPE, root=tmp_path), tmp_path, student=name) for name in ("ada", "ben", "cleo")]
+    states[0].queue.set(slots=3)
+    for state in states:
+        state.join(RECIPE)
+    first = states[0].queue.claim([states[0].mine[0]])
+    assert first is not None, "it is being started and has no run yet"
+    states[1].step(start)
+    assert got == [["2"]], "the first of those that nobody uses is left to the job that started before"
+    states[0].queue.started(first.id, run_folder(tmp_path / "ada").path)
+    states[2].step(start)
+    assert got == [["2"], ["1"]]
+    assert all(state._devices(first, 3) is None for state in states), "all of them: there is no choice"
 
 
 def test_a_job_that_cannot_start_gives_its_slot_back(tmp_path: Path) -> None:

@@ -120,8 +120,6 @@ class Panel:
         self._error = ""
         try:
             work()
-        except AutomodelError as error:
-            self._error = note(error_html(error), "bad", live=True)
         except Exception as error:  # noqa: BLE001  a callback's exception is shown nowhere else
             self._error = _fault(error)
         self.refresh()
@@ -200,7 +198,8 @@ class Panel:
 
 
 def _fault(error: Exception) -> Html:
-    return note(text(f"{type(error).__name__}: {error}"), "bad", live=True)
+    said = error_html(error) if isinstance(error, AutomodelError) else text(f"{type(error).__name__}: {error}")
+    return note(said, "bad", live=True)
 
 
 def error_html(error: AutomodelError) -> Html:

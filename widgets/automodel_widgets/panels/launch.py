@@ -213,7 +213,7 @@ class Launcher(Panel):
 
     def _device(self, device: Device, used: bool) -> tuple[Any, ...]:
         label = f"{device.label}: {self.machine.cores} cores" if device.name == "cpu" else device.label
-        users = [f"run {text(run.path.name)}" for run in self._living] if device.name == "cpu" or len(self.machine.gpus) == 1 else []
+        users = [f"run {text(run.path.name)}" for run in self._living if self._is_on(run, device)]
         users += [f"{text(user.name)} ({user.pid}{', ' + size(user.bytes) if user.bytes else ''})" for user in device.users]
         who = "<br>".join(users) if users else "nobody"
         mark = badge("chosen", "good") if used else ""
@@ -224,6 +224,13 @@ class Launcher(Panel):
             busy,
             Raw(f"<span class='am-small'>{who}</span>"),
         )
+
+    def _is_on(self, run: Run, device: Device) -> bool:
+        """Say whether a run computes on a device: on those that were chosen for it, else on what there is."""
+        given = (run.folder.record().get("launch") or {}).get("devices")
+        if given:
+            return device.number in given
+        return device is self.machine.cpu or (given is None and len(self.machine.gpus) == 1)
 
     def _tick(self, device: Device, label: str) -> Html:
         """Return a GPU with a box to tick, and the CPU as a word."""

@@ -13,7 +13,8 @@ from automodel_widgets.state.recipe import LANGUAGES, RecipeState
 Act = Callable[[str], str]
 RATES = ("1e-6", "5e-6", "1e-5", "2e-5", "5e-5", "1e-4", "2e-4", "5e-4", "1e-3")
 HINTS = {
-    "yaml": "Save it as a file and keep it with your work. Edits fill the form when you leave the box.",
+    "yaml": "Save it as a file and keep it with your work. Edits fill the form when you leave the box. "
+    "What the form has no field for goes under <code>kwargs</code> of its section.",
     "command": "Run it in a terminal, beside the YAML saved as recipe.yaml. Or paste a command here: its overrides fill the form.",
     "python": "Run it in a cell. Or paste such a cell here: only its literal values are read, nothing is run.",
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automodel.errors import AutomodelError, DataError, ModelError, RecipeError
+from automodel.errors import AutomodelError, DataError, JobFailed, ModelError, RecipeError
 from automodel.recipe import Recipe, as_loaded, check_complete, check_world, not_built
 from automodel.run import Run, runs, runs_root
 from automodel_widgets.state.devices import Machine, size
@@ -160,6 +160,9 @@ def from_error(error: AutomodelError) -> Check:
         return bad("data", error)
     if isinstance(error, ModelError):
         return bad("model", error)
+    if isinstance(error, JobFailed):
+        # The helper process died at work: what ends it is nearly always a machine without memory.
+        return bad("memory", error)
     words = error.what.lower()
     if isinstance(error, RecipeError):
         return bad("recipe", error)

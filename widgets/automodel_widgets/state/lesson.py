@@ -20,7 +20,9 @@ from typing import Any
 
 from automodel.errors import AutomodelError
 from automodel.run import Run, environment, runs
-from automodel_widgets.state.queue import ClassQueue, Ticket, folder_name
+from automodel.run.files import read_json
+from automodel_widgets.state.devices import machine
+from automodel_widgets.state.queue import IN_USE, STARTING, ClassQueue, Ticket, folder_name
 from automodel_widgets.state.session import Session
 
 GB = 1e9
@@ -99,7 +101,7 @@ class LessonState:
         return ticket
 
     def step(self, start: Callable[..., Run]) -> Run | None:
-        """Settle the queue and start my job if it is next; `start(recipe, processes=, root=)` returns its run."""
+        """Settle the queue and start my job if it is next; `start(recipe, processes=, devices=, root=)` returns its run."""
         self.queue.look(self.mine)
         with self._lock:
             ticket = self.queue.claim(list(self._waiting))
@@ -107,7 +109,7 @@ class LessonState:
                 return None
             recipe, processes = self._waiting.pop(ticket.id)
         try:
-            run = start(recipe, processes=processes, root=self.place)
+            run = start(recipe, processes=processes, devices=self._devices(ticket, processes), root=self.place)
         except AutomodelError as error:
             self.queue.failed(ticket.id, error.what)
             raise
@@ -116,6 +118,18 @@ class LessonState:
             raise
         self.queue.started(ticket.id, run.path)
         return run
+
+    def _devices(self, mine: Ticket, processes: int) -> list[str] | None:
+        """Return the GPUs for my job: those that no job of the queue has, the emptiest first; None where there is no choice."""
+        gpus = machine().gpus
+        if len(gpus) <= processes:
+            return None
+        tickets = self.queue.tickets()
+        taken = {number for one in tickets if one.state in IN_USE and one.run for number in _devices_of(Path(one.run))}
+        order = sorted(gpus, key=lambda device: (device.number in taken, len(device.users), -device.free))
+        # Jobs that are started in the same moment do not see each other's run yet: each leaves room for those before it.
+        before = sum(one.state == STARTING and one.id != mine.id and (one.started or 0) <= (mine.started or 0) for one in tickets) * processes
+        return [order[place % len(order)].number for place in range(before, before + processes)]
 
     @property
     def waiting(self) -> bool:
@@ -284,6 +298,11 @@ def scrub(text: str) -> tuple[str, int]:
         if len(private) > 3:
             text = re.sub(rf"(?<![\w.-]){re.escape(private)}(?![\w-])", word, text)
     return HOMES.sub("~", text), count
+
+
+def _devices_of(run: Path) -> list[str]:
+    launched = (read_json(run / "run.json") or {}).get("launch") or {}
+    return [str(one) for one in launched.get("devices") or ()]
 
 
 def _user() -> str:

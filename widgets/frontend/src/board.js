@@ -10,7 +10,7 @@ const CHECK = ["step", "epoch", "tokens", "time", "loss"];
 const DOUBLES = new Set(["tokens", "time"]);
 const AXES = { step: "Step", epoch: "Epoch", tokens: "Tokens", time: "Seconds" };
 const SMALL = { lr: "Learning rate", grad_norm: "Gradient norm", tokens_per_second: "Tokens / s", memory_bytes: "Memory (GB)" };
-const HEIGHTS = { 1: "All values", 0.99: "Up to 99 % of the values", 0.95: "Up to 95 % of the values" };
+const HEIGHTS = { 1: "Shown", 0.99: "Cut at 99 %", 0.95: "Cut at 95 %" };
 const POINTS = 1500;
 // Axes that count: their ticks are whole numbers.
 const WHOLE = new Set(["step", "tokens"]);
@@ -131,7 +131,7 @@ class Board {
       this.log = log.checked;
       this.rebuild();
     });
-    const height = select("Height of the loss", HEIGHTS, (value) => {
+    const height = select("Spikes of the loss: shown, or cut above this share of its values", HEIGHTS, (value) => {
       this.share = Number(value);
       this.draw();
     });
@@ -143,7 +143,7 @@ class Board {
       this.zoom = null;
       this.draw();
     });
-    bar.append(labelled("Axis", axis), labelled("Smoothing", strength, shown), labelled("Log scale", log), labelled("Height", height), whole);
+    bar.append(labelled("Axis", axis), labelled("Smoothing", strength, shown), labelled("Log scale", log), labelled("Spikes", height), whole);
     return bar;
   }
 
