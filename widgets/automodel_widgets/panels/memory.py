@@ -213,7 +213,7 @@ class MemoryPlan(Panel):
             return tag("div", button("Compare with the run", self.act("compare"), kind="quiet", why_not=why, title=name), class_="am-row")
         rows = [("Predicted", size(measured.predicted)), ("Measured peak", size(measured.peak))]
         kind = "good" if abs(measured.off) <= BAND else "warn"
-        words = f"{abs(measured.off):.0%} too {'much' if measured.off >= 0 else 'little'}"
+        words = f"{abs(measured.off):.0%} too {'much' if measured.off >= 0 else 'little'}" if abs(measured.off) >= 0.005 else "as predicted"
         head = tag("div", tag("h3", "Predicted and measured") + badge(words, kind), class_="am-row")
         return head + tag("p", f"Run <code>{text(name)}</code>") + table(("", "Memory"), rows, caption="Predicted against measured", numbers=(1,))
 
