@@ -65,5 +65,5 @@ def test_letters_are_no_commands_of_the_notebook_inside_a_panel(desk: Desk) -> N
         page.page.keyboard.press(letter)
     assert page.page.locator(".jp-Cell").count() == 1
     page.am.get_by_role("tab", name="Model", exact=True).press("End")
-    page.am.locator("[data-panel=publish]").wait_for()
-    assert page.page.evaluate(FOCUS)["name"] == "Publish"
+    page.am.locator("[data-panel=lesson]").wait_for()
+    assert page.page.evaluate(FOCUS)["name"] == "Class"
