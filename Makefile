@@ -19,6 +19,9 @@ METHOD ?=
 DATA ?= $(wildcard ../shared/data/xquad/xquad.en.json)
 
 pip = $(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check
+bundle = widgets/automodel_widgets/static/surface.js
+# The front end is made by an installation; this makes it again when one of its sources is newer.
+frontend = @test -f $(bundle) -a -z "$$(find widgets/frontend/src -newer $(bundle) -print -quit)" || { echo "building the front end"; $(call pip,.venv) --no-deps -e .; }
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test test-browser pictures test-v4 lint bench reference clean
@@ -31,12 +34,14 @@ demo: .venv/.installed-base
 	.venv/bin/automodel demo $(if $(METHOD),--method $(METHOD)) $(ARGS)
 
 lab: .venv/.installed-notebook
+	$(frontend)
 	.venv/bin/automodel lab $(ARGS)
 
 test: .venv/.installed-dev
 	env -u AUTOMODEL_OTHER_PYTHON .venv/bin/python -m pytest -m "not browser" $(ARGS)
 
 test-browser pictures: .venv/.installed-browser
+	$(frontend)
 	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null || { echo "Chromium is needed; on Debian: apt install chromium fonts-dejavu-core" >&2; exit 2; }
 	$(if $(filter pictures,$@),AUTOMODEL_PICTURES=docs/images/panels) .venv/bin/python -m pytest $(if $(filter pictures,$@),tests/browser/test_pictures.py,-m browser) $(ARGS)
 
