@@ -91,6 +91,21 @@ def test_two_tabs_on_one_run_and_one_of_them_closed_for_a_while(desk: Desk) -> N
     grows(again)
     whole(again, run)
     grows(first)
+
+
+def test_what_one_tab_stops_and_resumes_the_other_shows(desk: Desk) -> None:
+    run = training(desk.lab)
+    first, second = desk.open([CELL]), desk.open([CELL])
+    for page in (first, second):
+        grows(page)
+    stop(first)
+    for page in (first, second):
+        page.badge("Stopped")
+    second.am.get_by_role("button", name="Resume from step").click()
+    for page in (second, first):
+        page.badge("Training")
+        grows(page)
+        whole(page, run)
     run.stop(save=False)
 
 

@@ -43,6 +43,7 @@ class Workbench(Panel):
 
     name: ClassVar[str] = "workbench"
     title: ClassVar[str] = "AutoModel Workbench"
+    idle: ClassVar[float | None] = 2.0
 
     def __init__(self, recipe: Any = None, *, root: str | Path | None = None, tab: str = "model") -> None:
         super().__init__()

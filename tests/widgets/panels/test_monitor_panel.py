@@ -35,6 +35,7 @@ def shown(run: Run) -> tuple[Monitor, str]:
     """Return the monitor with what it shows now, and no thread."""
     panel = Monitor(run)
     panel.close()
+    panel._ticker.join(5)
     assert panel.surface
     panel._look()
     return panel, panel.html()
@@ -196,6 +197,40 @@ def test_what_cannot_be_drawn_is_said_instead_of_lost(tmp_path, monkeypatch) -> 
     monkeypatch.undo()
     panel.handle("monitor.side", "log", {})
     assert panel.surface.regions()["monitor.error"] == ""
+
+
+def test_a_run_that_is_over_is_looked_at_again_when_it_goes_on_elsewhere(tmp_path, monkeypatch) -> None:
+    run = fake_run(tmp_path, state="stopped")
+    panel, _ = shown(run)
+    looks: list[int] = []
+    look = panel.state.look
+    monkeypatch.setattr(panel.state, "look", lambda: looks.append(1) or look())
+    assert not panel.tick()
+    assert not panel.tick()
+    assert len(looks) == 1, "a record that stands as it was costs no look"
+    record = {**run.folder.record(), **identify().as_dict(), "launcher": "foreground", "state": "training", "created": time.time(), "ended": None}
+    write_json(run.path / "run.json", record)
+    (run.path / "heartbeat").touch()
+    assert panel.tick()
+    assert "Training" in panel.parts()["head"]
+
+
+def test_the_watch_goes_on_seldom_where_something_may_be_set_going_again(tmp_path, monkeypatch) -> None:
+    panel, _ = shown(fake_run(tmp_path))
+    monkeypatch.setattr(type(panel), "idle", 0.01)
+    ticks: list[int] = []
+    monkeypatch.setattr(panel, "tick", lambda: bool(ticks.append(1)))
+    settled: list[int] = []
+    monkeypatch.setattr(panel, "copy", lambda: settled.append(1))
+    panel.watch()
+    end = time.monotonic() + 5
+    while len(ticks) < 5 and time.monotonic() < end:
+        time.sleep(0.02)
+    panel.close()
+    panel._ticker.join(5)
+    assert len(ticks) >= 5
+    assert settled == [1]
+    assert not panel._ticker.is_alive()
 
 
 @pytest.mark.parametrize("where", ["copy", "tick"])

@@ -24,6 +24,8 @@ class Panel:
 
     name: ClassVar[str]
     title: ClassVar[str]
+    # Seconds between two looks once `tick` has said False, for what another tab or a terminal may set going again; None: no more looks.
+    idle: ClassVar[float | None] = None
 
     def __init__(self, *, surface: Surface | None = None) -> None:
         self._surface = surface
@@ -34,7 +36,7 @@ class Panel:
         self.copy: Callable[[], None] = self._show_twin
         self._children: dict[str, Panel] = {}
         self._ticker: threading.Thread | None = None
-        self._stopped = threading.Event()
+        self._stopped, self._woken = threading.Event(), threading.Event()
 
     # What a subclass gives.
 
@@ -135,8 +137,9 @@ class Panel:
         threading.Thread(target=context.run, args=(run,), daemon=True).start()
 
     def watch(self) -> None:
-        """Call `tick` about twice a second in a thread of its own, until it says False."""
+        """Call `tick` about twice a second in a thread of its own, until it says False; with `idle` set, look on that seldom."""
         if self._ticker is not None and self._ticker.is_alive():
+            self._woken.set()
             return
         self._stopped.clear()
         context = contextvars.copy_context()
@@ -146,6 +149,7 @@ class Panel:
     def close(self) -> None:
         """End the thread; the panel stays readable."""
         self._stopped.set()
+        self._woken.set()
 
     def twin(self) -> Html:
         """Return the panel as plain HTML that needs neither kernel nor script."""
@@ -161,14 +165,34 @@ class Panel:
         return html
 
     def _watch(self) -> None:
-        while not self._stopped.wait(TICK):
-            try:
-                more = self.tick()
-            except Exception as error:  # noqa: BLE001  a thread's exception is shown nowhere else
-                self._error, more = _fault(error), False
-                self.refresh()
-            if not more:
+        pause: float | None = TICK
+        settled = False
+        while pause is not None:
+            self._woken.wait(pause)
+            self._woken.clear()
+            if self._stopped.is_set():
                 break
+            more, failed = self._ticked()
+            if more:
+                settled = False
+            elif not settled:
+                self._settle()
+                settled = True
+            pause = TICK if more else None if failed else self.idle
+        if not settled:
+            self._settle()
+
+    def _ticked(self) -> tuple[bool, bool]:
+        """Return whether more is to come, and whether the look failed; what went wrong is shown."""
+        try:
+            return self.tick(), False
+        except Exception as error:  # noqa: BLE001  a thread's exception is shown nowhere else
+            self._error = _fault(error)
+            self.refresh()
+            return False, True
+
+    def _settle(self) -> None:
+        """Send the whole state and bring the static copy up to date: what a saved notebook holds."""
         if self._surface is not None:
             self._surface.settle()
         self._copied()

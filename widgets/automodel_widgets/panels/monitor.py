@@ -29,6 +29,7 @@ class Monitor(Panel):
 
     name: ClassVar[str] = "monitor"
     title: ClassVar[str] = "Monitor"
+    idle: ClassVar[float | None] = 2.0
 
     def __init__(
         self,
@@ -79,10 +80,12 @@ class Monitor(Panel):
         return made
 
     def tick(self) -> bool:
-        """Read what is new; the end of the run ends the watch."""
+        """Read what is new; a run that is over is looked at again when its record was written, by a resume elsewhere for instance."""
+        if self.state is not None and self.state.over and not self.state.changed():
+            return False
         self._look()
         self.refresh()
-        return self.state is not None and (not self.state.status.done or self.state.status.alive)
+        return self.state is not None and not self.state.over
 
     def _look(self) -> None:
         if self.state is None or self._surface is None:

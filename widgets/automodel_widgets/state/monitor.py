@@ -11,6 +11,7 @@ from typing import Any
 
 from automodel.run import Checkpoint, Run, Status
 from automodel.run.files import LineReader, read_json
+from automodel.run.location import RECORD
 from automodel_widgets.state.points import recipe_of
 
 PHASES = {
@@ -46,6 +47,7 @@ class MonitorState:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.status: Status = run.status
+        self._stamp = 0
         self._told = LineReader(run.path / "events.jsonl")
         self._events: list[dict[str, Any]] = []
         self._begin()
@@ -84,6 +86,18 @@ class MonitorState:
                 self._check(split, row)
         self.status = self.run.status
         return News(found["train"], found.get(self.drawn or MAIN, []), restarted)
+
+    @property
+    def over(self) -> bool:
+        """Say whether nothing more will come, as of the last look."""
+        return self.status.done and not self.status.alive
+
+    def changed(self) -> bool:
+        """Say whether the run's record was written, or taken away, since this was last asked."""
+        record = self.run.path / RECORD
+        stamp = record.stat().st_mtime_ns if record.exists() else 0
+        changed, self._stamp = stamp != self._stamp, stamp
+        return changed
 
     def _train(self, row: dict[str, Any]) -> None:
         self.last = row
