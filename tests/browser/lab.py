@@ -171,7 +171,7 @@ class Page:
         self.page = context.new_page()
         self.page.set_default_timeout(30_000)
         self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.notes.errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self.notes.errors.append("\n".join([str(error), *str(error.stack or "").splitlines()[1:6]])))
         self.page.on("request", self._request)
         self.page.on("websocket", lambda socket: socket.on("framereceived", lambda data: self.notes.received.append(len(data or b""))))
 
@@ -250,6 +250,8 @@ class Page:
         """Change the theme of JupyterLab, as its menu does."""
         self.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
         self.page.wait_for_function("(name) => document.body.dataset.jpThemeName === name", arg=name)
+        # JupyterLab takes its splash away a little later, and fails when the next change comes before that.
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
     def tab(self, tab: str, *, quiet: float = 0.6, seconds: float = 60) -> None:
         """Open a tab of the workbench and wait until nothing changes any more."""

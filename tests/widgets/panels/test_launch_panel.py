@@ -157,6 +157,7 @@ def test_gpus_are_chosen_by_ticking_and_the_job_gets_those(started, tmp_path, fo
     assert panel.processes == 3
     assert "python3 (4242, 9.0 GB)" in panel.html()
     monkeypatch.setattr("automodel_widgets.panels.memory.machine", lambda: four)
+    monkeypatch.setattr("automodel_widgets.panels.memory.QUIET", 0.0)
     memory = MemoryPlan(session=panel.session)
     assert "100 GB free now" in memory.html()
     for name in ("cuda:0", "cuda:1", "cuda:1", "cuda:9"):
@@ -169,6 +170,11 @@ def test_gpus_are_chosen_by_ticking_and_the_job_gets_those(started, tmp_path, fo
     panel.handle("launch.start", None, {})
     settle(panel)
     assert (started[0][1]["processes"], started[0][1]["devices"]) == (1, ["2"])
+    # Its last plan must not come while another test asks.
+    end = time.monotonic() + 10
+    while memory._busy and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not memory._busy
 
 
 def test_without_a_ticked_gpu_the_job_computes_on_the_cpu(started, tmp_path, four) -> None:
