@@ -148,3 +148,25 @@ def test_rows_become_prompts_without_their_answers(tmp_path: Path, monkeypatch: 
 def test_texts_with_little_in_common_are_not_marked() -> None:
     assert differences("one two three", "one two four")[1] == [("one two ", False), ("four", True)]
     assert differences("one two three", "vier fuenf sechs") == ([("one two three", False)], [("vier fuenf sechs", False)])
+
+
+def test_conversations_give_no_prompts_and_the_error_says_why(tmp_path: Path) -> None:
+    import json
+
+    from automodel.demo.files import MODEL
+    from automodel.errors import DataError
+    from automodel_widgets.state import heavy
+
+    said = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "A badger."}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    (tmp_path / "template.jinja").write_text(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"recipe: TrainFinetuneRecipeForNextTokenPrediction\nmodel: {{pretrained_model_name_or_path: {MODEL}}}\n"
+        f"dataset: {{name: chat, path_or_dataset: {tmp_path / 'rows.jsonl'}, chat_template: {tmp_path / 'template.jinja'}}}\n"
+    )
+    with pytest.raises(DataError, match="one message of a user") as raised:
+        heavy.rows(lambda _message: None, str(recipe), None, 2)
+    assert raised.value.expected == "rows with a plain prompt"

@@ -48,7 +48,8 @@ def rows(send: Send, recipe: str, folder: str | None, count: int) -> None:
         shown = shown.at(range(count), of=next(iter(shown.others)))
     if shown.report.template == "chat":
         fix = "copy a question from the Data tab"
-        raise DataError("The rows are conversations, and a prompt here is one message of a user.", found="a chat template", expected="one", fix=fix)
+        what = "The rows are conversations, and a prompt here is one message of a user."
+        raise DataError(what, found="rows written by a chat template", expected="rows with a plain prompt", fix=fix)
     prompts = ["".join(text for text, _ in _untrained(row.tokens)) for row in shown.rows]
     send({"kind": "rows", "prompts": [prompt.strip() for prompt in prompts if prompt.strip()]})
 
