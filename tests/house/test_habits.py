@@ -15,6 +15,7 @@ ENVIRONMENT = {
     "automodel.mesh": "a rank learns its number from it",
     "automodel.run": "AUTOMODEL_RUNS names the root of the run folders",
     "automodel.recipe.interpolate": "${VAR} in a recipe",
+    "automodel_widgets.state.devices": "a cluster says in it which GPUs this process may use",
 }
 CONFIG_ROOMS = ("archs", "auto")
 

@@ -48,3 +48,14 @@ def test_a_job_sees_only_the_chosen_gpus() -> None:
     assert found.only(()).used_by(1) == (found.cpu,)
     crowded = Machine(found.cpu, 4, (found.gpus[1],))
     assert crowded.idle == ("cuda:1",), "when each is in use all are offered"
+
+
+def test_gpus_that_are_kept_from_this_process_are_not_offered() -> None:
+    def names(visible: str) -> list[str]:
+        return [device.name for device in machine(answers, given={"CUDA_VISIBLE_DEVICES": visible}).gpus]
+
+    assert names("1") == ["cuda:1"]
+    assert names("GPU-a") == ["cuda:0"]
+    assert names("0, 1") == ["cuda:0", "cuda:1"]
+    assert names("") == names("-1") == []
+    assert len(machine(answers, given={}).gpus) == 2

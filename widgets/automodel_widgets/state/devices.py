@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import psutil
 
 _MIB = 1 << 20
 _SECONDS = 5
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 _GPUS = "index,uuid,name,memory.total,memory.free,utilization.gpu"
 _USERS = "gpu_uuid,pid,process_name,used_memory"
 # Processes smaller than this are no reason why memory is short.
@@ -72,9 +73,9 @@ class Machine:
         return min(device.free for device in used) if used[0] is not self.cpu else self.cpu.free // max(processes, 1)
 
 
-def machine(ask: Ask | None = None) -> Machine:
-    """Look at this machine."""
-    return Machine(_cpu(), _cores(), _gpus(ask or _ask))
+def machine(ask: Ask | None = None, *, given: Mapping[str, str] | None = None) -> Machine:
+    """Look at this machine: its processor, and the GPUs that this process may use; `given` is the environment that limits them."""
+    return Machine(_cpu(), _cores(), _gpus(ask or _ask, (os.environ if given is None else given).get(VISIBLE)))
 
 
 def size(count: float) -> str:
@@ -109,8 +110,11 @@ def _largest() -> tuple[User, ...]:
     return tuple(sorted(found, key=lambda user: -(user.bytes or 0))[:_SHOWN])
 
 
-def _gpus(ask: Ask) -> tuple[Device, ...]:
-    rows = _rows(ask(["nvidia-smi", f"--query-gpu={_GPUS}", "--format=csv,noheader,nounits"]), 6)
+def _gpus(ask: Ask, visible: str | None) -> tuple[Device, ...]:
+    # nvidia-smi lists every card of the machine, also those that a cluster keeps from this process.
+    names = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
+    every = _rows(ask(["nvidia-smi", f"--query-gpu={_GPUS}", "--format=csv,noheader,nounits"]), 6)
+    rows = [row for row in every if names is None or row[0] in names or any(row[1].startswith(name) for name in names if name.startswith("GPU-"))]
     if not rows:
         return ()
     users: dict[str, list[User]] = {}
